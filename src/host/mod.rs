@@ -1,0 +1,282 @@
+//! This computer's QEMU, disks and images. Knows no Kubernetes.
+//!
+//! [`Host`] is the seam: the reconcilers see this trait only, tests put a fake behind it. Every method returns
+//! at once; work goes on in tasks owned by the host (one per machine, one per volume job) and shows up in the
+//! next [`Host::observe`] / [`Host::volume`], announced by a [`HostEvent`].
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::sync::broadcast;
+
+pub mod spec;
+
+pub use spec::*;
+
+/// What a machine looks like now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observation {
+    /// The machine.
+    pub id: MachineId,
+    /// Its state.
+    pub state: MachineState,
+    /// The caller's text given with [`Step::Start`] (the VM spec the instance was started from), kept beside the
+    /// process record and given back unchanged, also after adoption. Present while an instance exists or its
+    /// end has not been superseded by a new start.
+    pub note: Option<String>,
+    /// Counts launches of this machine; tells one instance from the next.
+    pub launch: u64,
+    /// QEMU's process id while there is one.
+    pub pid: Option<u32>,
+    /// Block devices of the instance, in device order, hot-plugged ones last.
+    pub devices: Vec<AttachedDevice>,
+    /// The guest agent's port is open.
+    pub agent_connected: bool,
+}
+
+/// A machine's state. Variants carry only what exists in that state.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MachineState {
+    /// No instance and no memory of one.
+    Absent,
+    /// QEMU is being prepared or started.
+    Starting,
+    /// The guest executes.
+    Running {
+        /// When the guest began to execute.
+        since: jiff::Timestamp,
+    },
+    /// The guest is held (for example by an I/O error).
+    Paused {
+        /// QEMU's `query-status` word.
+        status: String,
+    },
+    /// A stop was asked for and is under way.
+    Stopping,
+    /// The instance is over; the process is gone.
+    Ended {
+        /// Why.
+        reason: EndReason,
+        /// When it was noticed.
+        at: jiff::Timestamp,
+    },
+}
+
+/// Why an instance ended (QMP `SHUTDOWN`/`GUEST_PANICKED` events, or the process itself).
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub enum EndReason {
+    /// The guest powered itself off.
+    GuestShutdown,
+    /// The guest asked for a reboot; every reboot is a new instance.
+    GuestReset,
+    /// The guest's kernel panicked.
+    GuestPanic,
+    /// It ended while a [`Step::PowerButton`] or [`Step::Kill`] was in effect.
+    Requested,
+    /// QEMU vanished.
+    Crashed {
+        /// Exit status or the last lines of its log.
+        detail: String,
+    },
+    /// It never got as far as running.
+    StartFailed {
+        /// What failed, in words for a user.
+        detail: String,
+    },
+}
+
+/// A block device that the instance has.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct AttachedDevice {
+    /// [`BlockDevice::id`].
+    pub id: String,
+    /// The volume behind it.
+    pub volume: VolumeId,
+    /// Added by [`Step::Attach`].
+    pub hotplugged: bool,
+}
+
+/// One thing to do to a machine.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// Start a new instance. Denied while one exists.
+    Start {
+        /// The complete machine.
+        spec: Box<MachineSpec>,
+        /// See [`Observation::note`].
+        note: String,
+    },
+    /// ACPI power button, then power cut after `grace`.
+    PowerButton {
+        /// How long the guest may take.
+        grace: Duration,
+    },
+    /// Power cut.
+    Kill,
+    /// Hot-plug a block device.
+    Attach(BlockDevice),
+    /// Unplug a block device by [`BlockDevice::id`].
+    Detach {
+        /// The device.
+        id: String,
+    },
+    /// Replace the note of the running instance (changes that took effect without a restart).
+    Note(String),
+}
+
+/// A step that the machine's state does not allow.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Denied {
+    /// One sentence for the user.
+    pub reason: String,
+}
+
+/// Something changed; look again.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HostEvent {
+    /// This machine's [`Observation`] changed.
+    Machine(MachineId),
+    /// This volume's [`VolumeState`] changed (progress at most twice a second).
+    Volume(VolumeId),
+}
+
+/// What a volume looks like now.
+#[derive(Debug, Clone, PartialEq)]
+pub enum VolumeState {
+    /// Waits for `PUT` of its content under this token.
+    WaitingForUpload {
+        /// Random, url-safe; names the upload.
+        token: String,
+    },
+    /// Being made.
+    Working {
+        /// Percent done, if it can be known.
+        progress: Option<u8>,
+        /// Bytes per second of the transfer, if there is one.
+        bytes_per_second: Option<u64>,
+    },
+    /// Usable.
+    Ready(VolumeInfo),
+    /// Could not be made; nothing is left on disk.
+    Failed {
+        /// What kind of failure.
+        kind: VolumeFailure,
+        /// What failed, in words for a user.
+        detail: String,
+    },
+}
+
+/// Classes of failures a controller tells apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum VolumeFailure {
+    /// The source could not be read (network, HTTP status, TLS).
+    Source,
+    /// The content's checksum differs.
+    Checksum,
+    /// Not an image, or of a format not supported for this use.
+    Format,
+    /// The asked size is below the image's virtual size.
+    TooSmall,
+    /// No room.
+    NoSpace,
+    /// Anything else.
+    Other,
+}
+
+/// Facts of a ready volume.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct VolumeInfo {
+    /// Size the guest sees, in bytes.
+    pub virtual_size: u64,
+    /// Size on this disk, in bytes.
+    pub stored_size: u64,
+    /// Format of the source content: `qcow2`, `raw`, `vmdk`, `vdi`, `iso`.
+    pub format: String,
+    /// Content is an ISO image: attached as a CD-ROM.
+    pub cdrom: bool,
+}
+
+/// What this computer can do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeFacts {
+    /// Host name.
+    pub name: String,
+    /// Logical CPUs.
+    pub cpus: u32,
+    /// Memory in bytes.
+    pub memory_bytes: u64,
+    /// `kvm` or `tcg`.
+    pub accelerator: String,
+    /// Why this accelerator.
+    pub accelerator_reason: String,
+    /// QEMU's version, absent when no QEMU was found.
+    pub qemu_version: Option<String>,
+    /// UEFI firmware was found.
+    pub efi: bool,
+    /// UEFI firmware with Secure Boot was found.
+    pub secure_boot: bool,
+    /// Kernel release, OS image name, machine id, boot id, architecture (`amd64`).
+    pub kernel_version: String,
+    /// `PRETTY_NAME` of os-release.
+    pub os_image: String,
+    /// `amd64` or `arm64`.
+    pub architecture: String,
+    /// What stands in the way of running machines (no QEMU, no memory), one sentence each.
+    pub problems: Vec<String>,
+}
+
+/// A connection to a machine's serial port.
+pub struct SerialAttachment {
+    /// Output from before now: at most the bytes asked for, starting at a line or escape-safe border.
+    pub history: bytes::Bytes,
+    /// Output from now on. Ends when the machine is forgotten, or when this reader was too slow and has been
+    /// dropped; goes on over restarts of the guest.
+    pub output: tokio::sync::mpsc::Receiver<bytes::Bytes>,
+    /// Input for the guest.
+    pub input: tokio::sync::mpsc::Sender<bytes::Bytes>,
+}
+
+/// The worker's view of one computer. See the module's documentation.
+pub trait Host: Send + Sync + 'static {
+    /// Facts of this computer; cheap.
+    fn node(&self) -> NodeFacts;
+
+    /// All machines that are not [`MachineState::Absent`].
+    fn machines(&self) -> Vec<Observation>;
+
+    /// One machine; `Absent` if unknown.
+    fn observe(&self, id: &MachineId) -> Observation;
+
+    /// Queues a step. A later failure shows in the observation.
+    fn submit(&self, id: &MachineId, step: Step) -> Result<(), Denied>;
+
+    /// Removes every trace of an ended or absent machine: record, runtime directory, console history.
+    fn forget(&self, id: &MachineId) -> BoxFuture<'_, std::io::Result<()>>;
+
+    /// Changes from now on. A receiver that lags must look at everything again.
+    fn subscribe(&self) -> broadcast::Receiver<HostEvent>;
+
+    /// One volume; `None` if there is no such volume.
+    fn volume(&self, id: &VolumeId) -> Option<VolumeState>;
+
+    /// Starts to make a volume. Does nothing if it exists or is being made, except after a failure: then it is
+    /// tried again.
+    fn create_volume(&self, id: &VolumeId, request: VolumeRequest);
+
+    /// Grows a volume to `bytes`, online if a machine has it (then the guest is told).
+    fn resize_volume(&self, id: &VolumeId, bytes: u64) -> BoxFuture<'_, Result<(), String>>;
+
+    /// Removes a volume and stops a job that makes it. Fine if there is none.
+    fn delete_volume(&self, id: &VolumeId) -> BoxFuture<'_, Result<(), String>>;
+
+    /// All volumes, to find those whose object is gone.
+    fn volumes(&self) -> Vec<VolumeId>;
+
+    /// Connects to a machine's serial port; `history` = at most so many bytes from before. Works in every state
+    /// in which there is a console log, also when the machine is off.
+    fn serial(&self, id: &MachineId, history: usize) -> Option<SerialAttachment>;
+
+    /// Path of the VNC socket of a running machine.
+    fn vnc_socket(&self, id: &MachineId) -> Option<std::path::PathBuf>;
+}

@@ -1,0 +1,170 @@
+//! A machine as the host sees it: complete, nothing optional that is needed. Made by the controllers from API
+//! objects, turned into QEMU arguments by `command_line`.
+
+use std::net::Ipv4Addr;
+
+/// Identity of a machine: the VirtualMachine object's UID.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct MachineId(pub String);
+
+/// Disk or image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VolumeKind {
+    /// Writable, belongs to one object.
+    Disk,
+    /// Read-only base, shared.
+    Image,
+}
+
+/// Identity of a volume: kind and the UID of its object.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct VolumeId {
+    /// Disk or image.
+    pub kind: VolumeKind,
+    /// UID of the VirtualDisk, VirtualImage or ClusterVirtualImage.
+    pub uid: String,
+}
+
+/// How to make a volume.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VolumeRequest {
+    /// Where the content comes from.
+    pub source: VolumeSource,
+    /// Size the guest shall see, in bytes; `None` = the source's own size. Needed for `Blank`.
+    pub size: Option<u64>,
+    /// Expected checksums of the downloaded or uploaded bytes, as (`sha256`, hex). All must match.
+    pub checksums: Vec<(String, String)>,
+}
+
+/// Where a volume's content comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum VolumeSource {
+    /// Empty.
+    Blank,
+    /// Download (qcow2, raw, vmdk, vdi, iso; plain or gz/xz/zst).
+    Http {
+        /// `http://` or `https://`.
+        url: String,
+        /// Additional CA certificates, PEM.
+        ca_bundle: Option<Vec<u8>>,
+    },
+    /// Content comes by `LocalHost::receive_upload` under the token of [`super::VolumeState::WaitingForUpload`].
+    Upload,
+    /// From another volume: a disk made from an image is a copy-on-write overlay, an image made from anything is
+    /// a full copy.
+    Volume(VolumeId),
+}
+
+/// A complete machine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MachineSpec {
+    /// Name shown by QEMU and in process lists (`namespace/name` is fine; made safe by the host).
+    pub name: String,
+    /// SMBIOS UUID and cloud-init's instance-id: stable for the VM's life.
+    pub uuid: uuid::Uuid,
+    /// Virtual CPUs.
+    pub cpu: Cpu,
+    /// Guest memory in bytes.
+    pub memory_bytes: u64,
+    /// Firmware.
+    pub firmware: Firmware,
+    /// Machine type family.
+    pub os_type: OsType,
+    /// virtio devices; otherwise SATA/IDE and emulated NIC.
+    pub paravirtualization: bool,
+    /// Block devices in device order.
+    pub devices: Vec<BlockDevice>,
+    /// First-boot configuration medium.
+    pub seed: Option<Seed>,
+    /// Network interface; absent means none.
+    pub nic: Option<Nic>,
+}
+
+/// Virtual CPUs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cpu {
+    /// Sockets.
+    pub sockets: u32,
+    /// Cores of each socket.
+    pub cores_per_socket: u32,
+    /// CPU model.
+    pub model: CpuModel,
+    /// Guaranteed share of each core, 1-100.
+    pub core_fraction: u8,
+}
+
+/// Which CPU the guest sees.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CpuModel {
+    /// As near to the host's as possible (`host` under KVM, `max` under TCG).
+    Host,
+    /// A named QEMU model.
+    Named(String),
+    /// `qemu64` plus these features.
+    Features(Vec<String>),
+}
+
+/// Firmware.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Firmware {
+    /// SeaBIOS.
+    Bios,
+    /// OVMF without Secure Boot.
+    Efi,
+    /// OVMF with Secure Boot and persistent variables.
+    EfiSecureBoot,
+}
+
+/// Which hardware suits the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OsType {
+    /// q35.
+    Generic,
+    /// q35 with Hyper-V enlightenments.
+    Windows,
+    /// i440fx.
+    Legacy,
+}
+
+/// One block device.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct BlockDevice {
+    /// Unique in the machine, e.g. `vd-root`; QEMU ids are made from it.
+    pub id: String,
+    /// The volume behind it.
+    pub volume: VolumeId,
+    /// SCSI serial, at most 32 characters; shown in `/dev/disk/by-id`.
+    pub serial: String,
+    /// No writes.
+    pub read_only: bool,
+    /// A CD-ROM drive.
+    pub cdrom: bool,
+    /// Firmware boot order, from 1; absent = not bootable.
+    pub boot_index: Option<u32>,
+}
+
+/// First-boot configuration medium.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Seed {
+    /// NoCloud: label `cidata`, read-only disk after all static devices.
+    CloudInit {
+        /// `user-data`, verbatim.
+        user_data: Vec<u8>,
+        /// `local-hostname`.
+        hostname: String,
+    },
+    /// Label `unattendCD`, attached as CD-ROM; (file name, content).
+    Sysprep(Vec<(String, Vec<u8>)>),
+}
+
+/// The network interface.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Nic {
+    /// MAC address, stable for the VM's life.
+    pub mac: [u8; 6],
+    /// The address the guest gets by DHCP.
+    pub address: Ipv4Addr,
+    /// Its subnet.
+    pub network: ipnet::Ipv4Net,
+}
