@@ -1,1 +1,3 @@
-//! State, update, view.
+//! The viewer: state, update, view.
+
+pub mod theme;

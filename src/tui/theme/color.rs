@@ -1,0 +1,138 @@
+//! Colour depth: what the terminal can show, and how a colour is brought down to it.
+
+use ratatui::style::Color;
+
+/// How many colours the terminal shows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Depth {
+    /// None: attributes only (`NO_COLOR`, `TERM=dumb`, `vt100`).
+    Mono,
+    /// The 16 named colours, as the user's terminal defines them.
+    Sixteen,
+    /// The xterm cube.
+    #[default]
+    Indexed,
+    /// 24 bits.
+    True,
+}
+
+impl Depth {
+    /// From the values of `NO_COLOR`, `COLORTERM` and `TERM`. A set but empty `NO_COLOR` does not count
+    /// (no-color.org).
+    pub fn detect(no_color: Option<&str>, colorterm: Option<&str>, term: Option<&str>) -> Self {
+        if no_color.is_some_and(|v| !v.is_empty()) {
+            return Self::Mono;
+        }
+        let term = term.unwrap_or("");
+        if matches!(term, "dumb" | "vt100" | "vt102" | "vt220" | "xterm-mono") {
+            return Self::Mono;
+        }
+        if colorterm.is_some_and(|v| v == "truecolor" || v == "24bit") || term.ends_with("-direct") {
+            return Self::True;
+        }
+        if term.contains("256color") || matches!(term, "alacritty" | "foot" | "xterm-kitty" | "xterm-ghostty") {
+            return Self::Indexed;
+        }
+        Self::Sixteen
+    }
+
+    /// [`Depth::detect`] on this process's environment.
+    pub fn from_environment() -> Self {
+        let var = |name| std::env::var(name).ok();
+        Self::detect(var("NO_COLOR").as_deref(), var("COLORTERM").as_deref(), var("TERM").as_deref())
+    }
+}
+
+/// One palette entry: the exact colour and its stand-in where only 16 exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PaletteColor {
+    /// The colour itself; `Reset` for "whatever the terminal has".
+    pub exact: Color,
+    /// One of the 16 names, or `Reset`.
+    pub named: Color,
+}
+
+impl PaletteColor {
+    /// The colour to use at a depth; `None` means "leave the terminal's own".
+    pub fn at(self, depth: Depth) -> Option<Color> {
+        match (depth, self.exact) {
+            (Depth::Mono, _) => None,
+            (_, Color::Reset) => Some(Color::Reset),
+            (Depth::Sixteen, _) => Some(self.named),
+            (Depth::Indexed, Color::Rgb(r, g, b)) => Some(Color::Indexed(nearest_indexed(r, g, b))),
+            (_, exact) => Some(exact),
+        }
+    }
+}
+
+/// The nearest colour of the xterm cube or grey ramp.
+fn nearest_indexed(r: u8, g: u8, b: u8) -> u8 {
+    const LEVELS: [u8; 6] = [0, 95, 135, 175, 215, 255];
+    let nearest = |v: u8| (0u8..6).min_by_key(|i| LEVELS[usize::from(*i)].abs_diff(v)).unwrap_or(0);
+    let distance = |a: (u8, u8, u8)| {
+        let square = |x: u8, y: u8| u32::from(x.abs_diff(y)).pow(2);
+        square(a.0, r) + square(a.1, g) + square(a.2, b)
+    };
+    let (ri, gi, bi) = (nearest(r), nearest(g), nearest(b));
+    let cube = (LEVELS[usize::from(ri)], LEVELS[usize::from(gi)], LEVELS[usize::from(bi)]);
+    let grey_index = (0u8..24)
+        .min_by_key(|i| {
+            let v = 8 + 10 * i;
+            distance((v, v, v))
+        })
+        .unwrap_or(0);
+    let grey = 8 + 10 * grey_index;
+    if distance((grey, grey, grey)) < distance(cube) { 232 + grey_index } else { 16 + 36 * ri + 6 * gi + bi }
+}
+
+/// Parses `#rrggbb`, a colour name of the 16, or `default`.
+pub fn parse(text: &str) -> Option<Color> {
+    if let Some(hex) = text.strip_prefix('#') {
+        let value = u32::from_str_radix(hex, 16).ok().filter(|_| hex.len() == 6)?;
+        let [_, r, g, b] = value.to_be_bytes();
+        return Some(Color::Rgb(r, g, b));
+    }
+    Some(match text {
+        "default" => Color::Reset,
+        "black" => Color::Black,
+        "red" => Color::Red,
+        "green" => Color::Green,
+        "yellow" => Color::Yellow,
+        "blue" => Color::Blue,
+        "magenta" => Color::Magenta,
+        "cyan" => Color::Cyan,
+        "white" => Color::Gray,
+        "bright-black" => Color::DarkGray,
+        "bright-red" => Color::LightRed,
+        "bright-green" => Color::LightGreen,
+        "bright-yellow" => Color::LightYellow,
+        "bright-blue" => Color::LightBlue,
+        "bright-magenta" => Color::LightMagenta,
+        "bright-cyan" => Color::LightCyan,
+        "bright-white" => Color::White,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_follows_the_environment() {
+        assert_eq!(Depth::detect(Some("1"), Some("truecolor"), Some("xterm-256color")), Depth::Mono);
+        assert_eq!(Depth::detect(Some(""), Some("truecolor"), Some("xterm")), Depth::True);
+        assert_eq!(Depth::detect(None, None, Some("tmux-256color")), Depth::Indexed);
+        assert_eq!(Depth::detect(None, None, Some("linux")), Depth::Sixteen);
+        assert_eq!(Depth::detect(None, None, Some("dumb")), Depth::Mono);
+    }
+
+    #[test]
+    fn colours_come_down_to_the_nearest() {
+        assert_eq!(nearest_indexed(255, 255, 255), 231);
+        assert_eq!(nearest_indexed(8, 8, 8), 232);
+        assert_eq!(nearest_indexed(255, 0, 0), 196);
+        assert_eq!(parse("#102030"), Some(Color::Rgb(16, 32, 48)));
+        assert_eq!(parse("#12"), None);
+    }
+}
