@@ -32,6 +32,9 @@ pub struct Observation {
     pub devices: Vec<AttachedDevice>,
     /// The guest agent's port is open.
     pub agent_connected: bool,
+    /// Failures of the last [`Step::Attach`] / [`Step::Detach`] of a device: (device id, words for a user). An
+    /// entry goes when the device is attached or detached after all, or with the instance.
+    pub device_errors: Vec<(String, String)>,
 }
 
 /// A machine's state. Variants carry only what exists in that state.
@@ -224,6 +227,9 @@ pub struct NodeFacts {
     pub architecture: String,
     /// What stands in the way of running machines (no QEMU, no memory), one sentence each.
     pub problems: Vec<String>,
+    /// What works differently from the best possible way (isolation of QEMU, CPU shares not enforceable), one
+    /// sentence each.
+    pub notes: Vec<String>,
 }
 
 /// A connection to a machine's serial port.
