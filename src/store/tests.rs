@@ -1,0 +1,316 @@
+//! The store against a model, against crashes and against bad files.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn body(text: &str) -> Body {
+    Body { head: b"{\"r\":\"".to_vec(), tail: format!("\",\"v\":\"{text}\"}}").into_bytes() }
+}
+
+fn put(name: &str, expect: Expect, text: &str) -> Write {
+    Write { key: Key::new("things", "ns", name), expect, requires: Vec::new(), action: Action::Put(body(text)) }
+}
+
+fn delete(name: &str, expect: Expect) -> Write {
+    Write { action: Action::Delete(body("gone")), ..put(name, expect, "") }
+}
+
+fn tiny() -> Options {
+    Options { window: 3, ..Options::default() }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// The thread lets go of the directory a moment after the last handle is dropped.
+fn reopen(dir: &Path, options: Options) -> Store {
+    loop {
+        match Store::open(dir, options.clone()) {
+            Err(StoreError::Locked { .. }) => std::thread::yield_now(),
+            other => return other.unwrap(),
+        }
+    }
+}
+
+#[tokio::test]
+async fn writes_meet_their_expectations() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Options::default()).unwrap();
+    let first = store.write(put("a", Expect::Absent, "1")).await.unwrap();
+    assert_eq!((first.entry.revision, first.changed), (1, true));
+    assert_eq!(first.entry.bytes, &b"{\"r\":\"1\",\"v\":\"1\"}"[..]);
+    assert!(matches!(store.write(put("a", Expect::Absent, "2")).await, Err(WriteError::Exists(e)) if e.revision == 1));
+    assert!(matches!(store.write(put("b", Expect::At(1), "2")).await, Err(WriteError::Missing)));
+    assert!(matches!(store.write(delete("b", Expect::Any)).await, Err(WriteError::Missing)));
+
+    let same = store.write(put("a", Expect::At(1), "1")).await.unwrap();
+    assert_eq!((same.entry.revision, same.changed, store.revision()), (1, false, 1));
+    assert_eq!(store.write(put("a", Expect::At(1), "2")).await.unwrap().entry.revision, 2);
+    assert!(matches!(store.write(put("a", Expect::At(1), "3")).await, Err(WriteError::Moved(e)) if e.revision == 2));
+
+    let mut dependent = put("c", Expect::Absent, "1");
+    dependent.requires = vec![(Key::new("things", "ns", "a"), Expect::At(1))];
+    assert!(matches!(store.write(dependent.clone()).await, Err(WriteError::Requirement(k)) if &*k.name == "a"));
+    dependent.requires[0].1 = Expect::At(2);
+    store.write(dependent).await.unwrap();
+
+    let gone = store.write(delete("a", Expect::At(2))).await.unwrap();
+    assert_eq!(gone.entry.revision, 4);
+    assert!(store.get(&Key::new("things", "ns", "a")).is_none());
+}
+
+#[tokio::test]
+async fn concurrent_writers_of_one_revision_have_one_winner() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Options::default()).unwrap();
+    store.write(put("a", Expect::Absent, "0")).await.unwrap();
+    let texts: Vec<String> = (0..50).map(|i| format!("w{i}")).collect();
+    let outcomes = futures::future::join_all(texts.iter().map(|text| store.write(put("a", Expect::At(1), text)))).await;
+    assert_eq!(outcomes.iter().filter(|o| o.is_ok()).count(), 1);
+    assert_eq!(store.revision(), 2);
+}
+
+#[tokio::test]
+async fn reopening_shows_the_same_and_goes_on_counting() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = {
+        let store = Store::open(dir.path(), Options::default()).unwrap();
+        for i in 0..20 {
+            store.write(put(&format!("n{}", i % 7), Expect::Any, &format!("{i}"))).await.unwrap();
+        }
+        store.write(delete("n3", Expect::Any)).await.unwrap();
+        store.list("things", None)
+    };
+    let store = reopen(dir.path(), Options::default());
+    let after = store.list("things", None);
+    assert_eq!(before.revision, 21);
+    assert_eq!((before.revision, before.entries), (after.revision, after.entries));
+    assert_eq!(store.write(put("x", Expect::Absent, "")).await.unwrap().entry.revision, 22);
+}
+
+#[tokio::test]
+async fn a_slow_watcher_is_cut_off_and_resumes_without_a_gap() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Options { watch_queue: 5, ..tiny() }).unwrap();
+    let mut watch = store.watch("things", None, 0).unwrap();
+    for i in 0..40 {
+        store.write(put("a", Expect::Any, &format!("{i}"))).await.unwrap();
+    }
+    let mut seen = Vec::new();
+    while let Some(change) = watch.next().await.unwrap() {
+        seen.push(change.revision());
+    }
+    assert!(seen.len() < 40);
+    let mut again = store.watch("things", None, *seen.last().unwrap()).unwrap();
+    while seen.len() < 40 {
+        seen.push(again.next().await.unwrap().unwrap().revision());
+    }
+    assert_eq!(seen, (1..=40).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn closing_ends_watches() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Options::default()).unwrap();
+    let mut watch = store.watch("things", None, 0).unwrap();
+    drop(store);
+    assert!(watch.next().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn compaction_keeps_what_history_needs() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { keep: Duration::ZERO, keep_changes: 10, compact_every: Duration::from_millis(5), ..tiny() };
+    let store = Store::open(dir.path(), options.clone()).unwrap();
+    store.write(put("still", Expect::Absent, "old")).await.unwrap();
+    for i in 0..50 {
+        store.write(put(&format!("n{}", i % 3), Expect::Any, &format!("{i}"))).await.unwrap();
+    }
+    let floor = tokio::time::timeout(Duration::from_secs(10), async {
+        while store.floor() < 41 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        store.floor()
+    })
+    .await
+    .unwrap();
+    assert_eq!(floor, 41);
+    assert!(matches!(store.watch("things", None, 40), Err(StoreError::Compacted { requested: 40, floor: 41 })));
+    assert!(matches!(store.list_at("things", None, 40).await, Err(StoreError::Compacted { .. })));
+    assert!(matches!(store.list_at("things", None, 99).await, Err(StoreError::Future { .. })));
+    let at = store.list_at("things", Some("ns"), 41).await.unwrap();
+    assert_eq!(at.entries.iter().map(|e| e.revision).collect::<Vec<_>>(), [41, 39, 40, 1]);
+    let mut watch = store.watch("things", None, 41).unwrap();
+    for revision in 42..=51 {
+        let change = watch.next().await.unwrap().unwrap();
+        assert_eq!(change.revision(), revision);
+        assert_eq!(change.previous.as_ref().unwrap().revision, revision - 3);
+    }
+    drop((store, watch));
+    let store = reopen(dir.path(), options);
+    assert_eq!((store.revision(), store.floor(), store.list("things", None).entries.len()), (51, 41, 4));
+}
+
+#[test]
+fn bad_files_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Options::default()).unwrap();
+    assert!(matches!(Store::open(dir.path(), Options::default()), Err(StoreError::Locked { .. })));
+    let mode = |p: &Path| std::fs::metadata(p).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(dir.path()), 0o700);
+    for file in ["state.db", "state.db-wal", "state.db-shm", "state.lock"] {
+        assert_eq!(mode(&dir.path().join(file)), 0o600, "{file}");
+    }
+    drop(store);
+    drop(reopen(dir.path(), Options::default()));
+
+    let newer = tempfile::tempdir().unwrap();
+    drop(Store::open(newer.path(), Options::default()).unwrap());
+    drop(reopen(newer.path(), Options::default()));
+    let db = rusqlite::Connection::open(newer.path().join("state.db")).unwrap();
+    db.busy_timeout(Duration::from_secs(5)).unwrap();
+    db.execute("UPDATE meta SET value = 7 WHERE name = 'schema'", []).unwrap();
+    let error = loop {
+        match Store::open(newer.path(), Options::default()).err().unwrap() {
+            StoreError::Locked { .. } => std::thread::yield_now(),
+            other => break other,
+        }
+    };
+    assert!(matches!(error, StoreError::Newer { found: 7, .. }), "{error}");
+
+    let garbage = tempfile::tempdir().unwrap();
+    std::fs::write(garbage.path().join("state.db"), "x".repeat(8192)).unwrap();
+    let error = Store::open(garbage.path(), Options::default()).err().unwrap();
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+}
+
+#[test]
+fn a_backup_is_a_store() {
+    let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = Store::open(dir.path(), Options::default()).unwrap();
+    runtime().block_on(store.write(put("a", Expect::Absent, "1"))).unwrap();
+    store.backup(&copy.path().join("state.db")).unwrap();
+    assert!(store.backup(&copy.path().join("state.db")).is_err());
+    let restored = Store::open(copy.path(), Options::default()).unwrap();
+    assert_eq!(restored.list("things", None).entries, store.list("things", None).entries);
+}
+
+/// Not a test of its own: the process that [`acknowledged_writes_survive_sigkill`] kills. Writes for ever, says
+/// each acknowledged write on its standard output.
+#[test]
+fn crash_child() {
+    let Some(dir) = std::env::var_os("VMDECK_TEST_CRASH_DIR") else { return };
+    let options = Options {
+        keep: Duration::ZERO,
+        keep_changes: 50,
+        compact_every: Duration::from_millis(2),
+        ..Options::default()
+    };
+    let store = Store::open(Path::new(&dir), options).unwrap();
+    runtime().block_on(async {
+        let writers = (0..4).map(|w| {
+            let store = store.clone();
+            async move {
+                for i in 0u64.. {
+                    let (name, text) = (format!("w{w}-{}", i % 5), format!("{i}"));
+                    let write = if i % 11 == 10 { delete(&name, Expect::Any) } else { put(&name, Expect::Any, &text) };
+                    let kind = if matches!(write.action, Action::Put(_)) { &text } else { "-" };
+                    if let Ok(done) = store.write(write).await {
+                        let line = format!("ACK {} {name} {kind}\n", done.entry.revision);
+                        std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
+                    }
+                }
+            }
+        });
+        futures::future::join_all(writers).await;
+    });
+}
+
+#[test]
+fn acknowledged_writes_survive_sigkill() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut newest = 0;
+    for round in 0..5u64 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "store::tests::crash_child", "--nocapture"])
+            .env("VMDECK_TEST_CRASH_DIR", dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        // Killed after a varying number of answers, so at a point that nobody chose.
+        let mut acknowledged: Vec<String> =
+            lines.by_ref().filter(|l| l.contains("ACK ")).take(40 + 67 * round as usize).collect();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        acknowledged.extend(lines.filter(|l| l.contains("ACK ") && l.split(' ').count() == 4));
+
+        let mut want: BTreeMap<String, (u64, String)> = BTreeMap::new();
+        for line in &acknowledged {
+            let words: Vec<&str> = line[line.find("ACK").unwrap()..].split(' ').collect();
+            let revision: u64 = words[1].parse().unwrap();
+            assert!(revision > newest, "revision {revision} after {newest} was there before the crash");
+            let entry = want.entry(words[2].to_owned()).or_default();
+            if revision > entry.0 {
+                *entry = (revision, words[3].to_owned());
+            }
+        }
+        let store = reopen(dir.path(), Options::default());
+        let last = want.values().map(|(r, _)| *r).max().unwrap();
+        assert!(store.revision() >= last);
+        for (name, (revision, text)) in want {
+            match store.get(&Key::new("things", "ns", &name)) {
+                // A later write of the same object may be on disk without its answer having been read.
+                Some(entry) if entry.revision > revision => {}
+                Some(entry) => assert_eq!((entry.revision, &entry.bytes), (revision, &body(&text).render(revision))),
+                None => assert!(text == "-" || store.revision() > last, "{name} at {revision} is lost"),
+            }
+        }
+        newest = store.revision();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever is written, a watch from any revision, replayed over the list at that revision, gives the present;
+    /// each event is there once, in order. The window of 3 makes most of it come from disk.
+    #[test]
+    fn list_and_watch_agree(steps in prop::collection::vec((0u8..4, 0u8..3), 1..40), from in 0usize..40) {
+        runtime().block_on(async {
+            let dir = tempfile::tempdir().unwrap();
+            let store = Store::open(dir.path(), tiny()).unwrap();
+            for (i, (name, what)) in steps.iter().enumerate() {
+                let name = format!("n{name}");
+                let write = if *what == 0 { delete(&name, Expect::Any) } else { put(&name, Expect::Any, &format!("{i}")) };
+                store.write(write).await.ok();
+            }
+            let newest = store.revision();
+            let from = (from as u64).min(newest);
+            let start = store.list_at("things", Some("ns"), from).await.unwrap();
+            let mut state: BTreeMap<Key, Arc<Entry>> =
+                start.entries.into_iter().map(|e| (e.key.clone(), e)).collect();
+            let mut watch = store.watch("things", None, from).unwrap();
+            for revision in from + 1..=newest {
+                let change = watch.next().await.unwrap().unwrap();
+                assert_eq!(change.revision(), revision);
+                let before = match change.kind {
+                    ChangeKind::Deleted => state.remove(&change.entry.key),
+                    _ => state.insert(change.entry.key.clone(), Arc::clone(&change.entry)),
+                };
+                assert_eq!(before, change.previous);
+                assert_eq!(change.previous.is_none(), change.kind == ChangeKind::Added);
+            }
+            assert!(watch.ready().is_none());
+            assert_eq!(state.into_values().collect::<Vec<_>>(), store.list("things", None).entries);
+        });
+    }
+}
