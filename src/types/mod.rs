@@ -1,1 +1,28 @@
 //! The API's kinds as Rust types, and rules that are pure functions over them. No I/O, no clock.
+//!
+//! Field names, enums and defaults follow `virtualization.deckhouse.io/v1alpha2`. Objects are written back as
+//! patches of single fields, never as re-serialized structs: a struct here names the fields we act on, and what
+//! it does not name stays in the object.
+
+pub mod address;
+pub mod attachment;
+pub mod class;
+pub mod common;
+pub mod condition;
+pub mod diff;
+pub mod disk;
+pub mod image;
+pub mod kinds;
+pub mod machine;
+pub mod operation;
+pub mod quantity;
+pub mod text;
+
+pub use address::*;
+pub use attachment::*;
+pub use class::*;
+pub use common::*;
+pub use disk::*;
+pub use image::*;
+pub use machine::*;
+pub use operation::*;

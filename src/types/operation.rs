@@ -1,0 +1,224 @@
+//! VirtualMachineOperation.
+
+use std::collections::BTreeMap;
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Condition;
+
+/// One action on a virtual machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, CustomResource, JsonSchema)]
+#[kube(
+    group = "virtualization.deckhouse.io",
+    version = "v1alpha2",
+    kind = "VirtualMachineOperation",
+    plural = "virtualmachineoperations",
+    singular = "virtualmachineoperation",
+    shortname = "vmop",
+    category = "virtualization",
+    namespaced,
+    status = "VirtualMachineOperationStatus",
+    derive = "PartialEq",
+    printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase","description":"Phase of the operation."}"#,
+    printcolumn = r#"{"name":"Progress","type":"string","jsonPath":".status.progress","description":"How far it is."}"#,
+    printcolumn = r#"{"name":"Type","type":"string","jsonPath":".spec.type","description":"What it does."}"#,
+    printcolumn = r#"{"name":"VirtualMachine","type":"string","jsonPath":".spec.virtualMachineName","description":"The machine."}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp","description":"Time since creation."}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct VirtualMachineOperationSpec {
+    /// What to do.
+    #[serde(rename = "type")]
+    pub type_: OperationType,
+    /// The machine.
+    #[schemars(length(min = 1))]
+    pub virtual_machine_name: String,
+    /// Stop and Restart: cut the power. Migrate and Evict: allow slowing the guest down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub force: Option<bool>,
+    /// Migrate: where to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migrate: Option<MigrateSpec>,
+    /// Restore: from what.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<RestoreSpec>,
+    /// Clone: into what.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clone: Option<CloneSpec>,
+}
+
+/// What an operation does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum OperationType {
+    /// Start the machine.
+    Start,
+    /// Stop the machine.
+    Stop,
+    /// Stop and start.
+    Restart,
+    /// Migrate to another node.
+    Evict,
+    /// Migrate, with a say in where to.
+    Migrate,
+    /// Restore from a snapshot.
+    Restore,
+    /// Make a copy.
+    Clone,
+}
+
+impl OperationType {
+    /// As in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "Start",
+            Self::Stop => "Stop",
+            Self::Restart => "Restart",
+            Self::Evict => "Evict",
+            Self::Migrate => "Migrate",
+            Self::Restore => "Restore",
+            Self::Clone => "Clone",
+        }
+    }
+}
+
+/// Where to migrate.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MigrateSpec {
+    /// Labels of the target node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_selector: Option<BTreeMap<String, String>>,
+}
+
+/// How strict Restore and Clone are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OperationMode {
+    /// Only check.
+    DryRun,
+    /// Everything must fit.
+    Strict,
+    /// Skip what is missing.
+    BestEffort,
+}
+
+/// What to restore from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreSpec {
+    /// How strict.
+    pub mode: OperationMode,
+    /// The snapshot.
+    #[schemars(length(min = 1))]
+    pub virtual_machine_snapshot_name: String,
+}
+
+/// What to clone into.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CloneSpec {
+    /// How strict.
+    pub mode: OperationMode,
+    /// New names by pattern.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customization: Option<CloneCustomization>,
+    /// New names one by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name_replacement: Option<Vec<NameReplacement>>,
+}
+
+/// New names by pattern.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CloneCustomization {
+    /// Put before each name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name_prefix: Option<String>,
+    /// Put after each name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name_suffix: Option<String>,
+}
+
+/// One new name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NameReplacement {
+    /// Which object.
+    pub from: NamedObject,
+    /// Its new name.
+    #[schemars(length(min = 1))]
+    pub to: String,
+}
+
+/// An object by kind and name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NamedObject {
+    /// Kind; any if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub kind: Option<String>,
+    /// Name.
+    #[schemars(length(min = 1))]
+    pub name: String,
+}
+
+/// Phase of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum OperationPhase {
+    /// Not looked at yet.
+    Pending,
+    /// Under way.
+    InProgress,
+    /// Done.
+    Completed,
+    /// Not done.
+    Failed,
+    /// Being deleted.
+    Terminating,
+    /// Replaced by a newer operation.
+    Superseded,
+}
+
+impl OperationPhase {
+    /// Nothing will change any more.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Superseded)
+    }
+}
+
+/// What is observed of an operation.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct VirtualMachineOperationStatus {
+    /// Phase.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<OperationPhase>,
+    /// For example `42%`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<String>,
+    /// Restore and Clone: what became of each object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Vec<OperationResource>>,
+    /// Generation the conditions speak of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Conditions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conditions: Option<Vec<Condition>>,
+}
+
+/// What became of one object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OperationResource {
+    /// apiVersion.
+    pub api_version: String,
+    /// Kind.
+    pub kind: String,
+    /// Name.
+    pub name: String,
+    /// `InProgress`, `Completed` or `Failed`.
+    pub status: String,
+    /// Why.
+    pub message: String,
+}
