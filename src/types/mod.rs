@@ -12,10 +12,12 @@ pub mod condition;
 pub mod diff;
 pub mod disk;
 pub mod image;
+pub mod jsonpath;
 pub mod kinds;
 pub mod machine;
 pub mod operation;
 pub mod quantity;
+pub mod selector;
 pub mod text;
 
 pub use address::*;
