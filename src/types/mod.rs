@@ -16,6 +16,8 @@ pub mod jsonpath;
 pub mod kinds;
 pub mod machine;
 pub mod operation;
+pub mod per_kind;
+pub mod printer;
 pub mod quantity;
 pub mod selector;
 pub mod text;
