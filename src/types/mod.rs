@@ -11,6 +11,7 @@ pub mod common;
 pub mod condition;
 pub mod diff;
 pub mod disk;
+pub mod field_error;
 pub mod image;
 pub mod jsonpath;
 pub mod kinds;
@@ -19,6 +20,7 @@ pub mod operation;
 pub mod per_kind;
 pub mod printer;
 pub mod quantity;
+pub mod schema;
 pub mod selector;
 pub mod text;
 
