@@ -7,13 +7,11 @@
 //! | `-f text` | whose letters contain these in order (fuzzy) |
 //! | `-l app=web,tier!=db` | whose labels match the selector |
 
-use std::collections::BTreeMap;
-
 use nucleo_matcher::pattern::{CaseMatching, Normalization, Pattern};
 use nucleo_matcher::{Config, Matcher, Utf32Str};
 use regex::{Regex, RegexBuilder};
 
-use crate::types::selector::Selector;
+use crate::types::selector::LabelSelector;
 
 /// A parsed filter line.
 #[derive(Debug, Clone, Default)]
@@ -31,7 +29,7 @@ pub enum Filter {
     /// Letters in order.
     Fuzzy(Pattern),
     /// A label selector.
-    Labels(Selector),
+    Labels(LabelSelector),
 }
 
 /// What a filter looks at.
@@ -41,8 +39,8 @@ pub struct Subject<'a> {
     pub cells: &'a [String],
     /// Also searched, although it is not always shown.
     pub namespace: &'a str,
-    /// `metadata.labels`.
-    pub labels: &'a serde_json::Value,
+    /// The whole object, for its labels.
+    pub object: &'a serde_json::Value,
 }
 
 impl Filter {
@@ -57,7 +55,7 @@ impl Filter {
             if rest.is_empty() {
                 return Ok(Self::All);
             }
-            return Selector::parse_labels(rest).map(Self::Labels).map_err(|e| e.to_string());
+            return LabelSelector::parse(rest).map(Self::Labels).map_err(|e| e.to_string());
         }
         if let Some(rest) = option(line, "-f") {
             return Ok(match rest.is_empty() {
@@ -84,33 +82,21 @@ impl Filter {
         match self {
             Self::All => true,
             Self::Regex { regex, inverse } => {
-                let found =
-                    subject.cells.iter().any(|cell| regex.is_match(cell)) || regex.is_match(subject.namespace);
+                let found = subject.cells.iter().any(|cell| regex.is_match(cell)) || regex.is_match(subject.namespace);
                 found != *inverse
             }
             Self::Fuzzy(pattern) => subject.cells.iter().any(|cell| {
                 let mut scratch = Vec::new();
                 pattern.score(Utf32Str::new(cell, &mut scratch), matcher).is_some()
             }),
-            Self::Labels(selector) => {
-                let labels: BTreeMap<String, String> = subject
-                    .labels
-                    .as_object()
-                    .into_iter()
-                    .flatten()
-                    .filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned())))
-                    .collect();
-                selector.matches_labels(&labels)
-            }
+            Self::Labels(selector) => selector.matches_object(subject.object),
         }
     }
 
     /// The part of `text` that made it match, for highlighting: byte range.
     pub fn highlight(&self, text: &str) -> Option<std::ops::Range<usize>> {
         match self {
-            Self::Regex { regex, inverse: false } => {
-                regex.find(text).filter(|m| !m.is_empty()).map(|m| m.range())
-            }
+            Self::Regex { regex, inverse: false } => regex.find(text).filter(|m| !m.is_empty()).map(|m| m.range()),
             _ => None,
         }
     }
@@ -136,8 +122,8 @@ mod tests {
     #[test]
     fn forms() {
         let cells = ["web-01".to_owned(), "Running".to_owned()];
-        let labels = json!({"app": "web"});
-        let subject = Subject { cells: &cells, namespace: "demo", labels: &labels };
+        let object = json!({"metadata": {"labels": {"app": "web"}}});
+        let subject = Subject { cells: &cells, namespace: "demo", object: &object };
         let mut matcher = matcher();
         for (line, kept) in [
             ("", true),

@@ -178,10 +178,7 @@ impl Table {
         self.dirty = false;
         let mut scratch = matcher();
         let kept = |row: &Row, filter: &Filter, scratch: &mut _| {
-            filter.keeps(
-                Subject { cells: &row.cells, namespace: &row.namespace, labels: &row.object["metadata"]["labels"] },
-                scratch,
-            )
+            filter.keeps(Subject { cells: &row.cells, namespace: &row.namespace, object: &row.object }, scratch)
         };
         let mut order: Vec<(SortKey, u32)> = Vec::with_capacity(self.rows.len());
         // Rows that stay keep their former order first: the sort below then has little to do.
@@ -213,9 +210,7 @@ impl Table {
         if let Ok(number) = cell.trim_end_matches('%').parse::<f64>() {
             return SortKey::Number(number);
         }
-        if cell.starts_with(|c: char| c.is_ascii_digit())
-            && let Ok(bytes) = crate::types::quantity::parse_bytes(cell)
-        {
+        if let Some(bytes) = crate::types::quantity::parse_bytes(cell) {
             #[expect(clippy::cast_precision_loss, reason = "only the order of sizes matters")]
             return SortKey::Number(bytes as f64);
         }
