@@ -129,7 +129,7 @@ pub struct Emulator {
     stream: Stream,
     outbox: Outbox,
     size: Size,
-    search: Option<Search>,
+    search: Option<Mutex<Search>>,
 }
 
 impl Emulator {
@@ -172,9 +172,7 @@ impl Emulator {
         let parser = &mut self.parser;
         self.stream.split(bytes, |part| parser.advance(&mut guard, part));
         let title = guard.title;
-        if let Some(search) = &mut self.search {
-            search.forget_place();
-        }
+        self.forget_match();
         title
     }
 
@@ -216,9 +214,13 @@ impl Emulator {
         if size != self.size {
             self.size = size;
             self.term.resize(size);
-            if let Some(search) = &mut self.search {
-                search.forget_place();
-            }
+            self.forget_match();
+        }
+    }
+
+    fn forget_match(&mut self) {
+        if let Some(search) = &mut self.search {
+            search.get_mut().forget_place();
         }
     }
 
@@ -332,14 +334,14 @@ impl Emulator {
             self.search = None;
             return Ok(SearchOutcome::Nothing);
         }
-        let search = self.search.insert(Search::new(text)?);
-        Ok(search.step(&mut self.term, direction))
+        let search = self.search.insert(Mutex::new(Search::new(text)?));
+        Ok(search.get_mut().step(&mut self.term, direction))
     }
 
     /// Moves to the next match of the present search.
     pub fn search_again(&mut self, direction: SearchDirection) -> SearchOutcome {
         match &mut self.search {
-            Some(search) => search.step(&mut self.term, direction),
+            Some(search) => search.get_mut().step(&mut self.term, direction),
             None => SearchOutcome::Nothing,
         }
     }
@@ -350,7 +352,7 @@ impl Emulator {
     }
 
     /// Copies what is visible into `frame`, reusing its memory.
-    pub fn copy_frame(&mut self, frame: &mut Frame) {
+    pub fn copy_frame(&self, frame: &mut Frame) {
         let Size { columns, rows } = self.size;
         frame.columns = columns;
         frame.rows = rows;
@@ -366,7 +368,9 @@ impl Emulator {
                 out.selected = selection.is_some_and(|s| s.contains(Point::new(line, Column(column))));
             }
         }
-        if let Some(search) = &mut self.search {
+        if let Some(search) = &self.search {
+            // The matcher keeps a cache, hence the lock; nobody else can hold it while `self` is borrowed here.
+            let mut search = search.lock();
             for found in search.visible(&self.term) {
                 mark(frame, offset, &found);
             }

@@ -1,6 +1,7 @@
 //! The viewer: state, update, view.
 
 pub mod action;
+pub mod console;
 mod filter;
 mod input;
 pub mod keymap;

@@ -41,6 +41,21 @@ impl Depth {
         let var = |name| std::env::var(name).ok();
         Self::detect(var("NO_COLOR").as_deref(), var("COLORTERM").as_deref(), var("TERM").as_deref())
     }
+
+    /// A colour that somebody else chose (a guest's console), brought down to what the terminal shows; `None`
+    /// means "leave the terminal's own".
+    pub fn fit(self, color: Color) -> Option<Color> {
+        match (self, color) {
+            (Self::Mono, _) => None,
+            (Self::Sixteen, Color::Indexed(i)) if i >= 16 => {
+                let (r, g, b) = indexed_rgb(i);
+                Some(nearest_named(r, g, b))
+            }
+            (Self::Sixteen, Color::Rgb(r, g, b)) => Some(nearest_named(r, g, b)),
+            (Self::Indexed, Color::Rgb(r, g, b)) => Some(Color::Indexed(nearest_indexed(r, g, b))),
+            (_, color) => Some(color),
+        }
+    }
 }
 
 /// One palette entry: the exact colour and its stand-in where only 16 exist.
@@ -83,6 +98,33 @@ fn nearest_indexed(r: u8, g: u8, b: u8) -> u8 {
         .unwrap_or(0);
     let grey = 8 + 10 * grey_index;
     if distance((grey, grey, grey)) < distance(cube) { 232 + grey_index } else { 16 + 36 * ri + 6 * gi + bi }
+}
+
+/// The xterm cube and grey ramp, from index 16.
+fn indexed_rgb(index: u8) -> (u8, u8, u8) {
+    const LEVELS: [u8; 6] = [0, 95, 135, 175, 215, 255];
+    if index >= 232 {
+        let v = 8 + 10 * (index - 232);
+        return (v, v, v);
+    }
+    let i = usize::from(index.saturating_sub(16));
+    (LEVELS[i / 36 % 6], LEVELS[i / 6 % 6], LEVELS[i % 6])
+}
+
+/// One of the 16 by hue and brightness: their exact shades are the user's own.
+fn nearest_named(r: u8, g: u8, b: u8) -> Color {
+    let (most, least) = (r.max(g).max(b), r.min(g).min(b));
+    if most - least < 40 {
+        return Color::Indexed(match most {
+            0..=50 => 0,
+            51..=150 => 8,
+            151..=225 => 7,
+            _ => 15,
+        });
+    }
+    let middle = most / 2 + least / 2;
+    let bits = u8::from(r > middle) + 2 * u8::from(g > middle) + 4 * u8::from(b > middle);
+    Color::Indexed(if most > 200 { bits + 8 } else { bits })
 }
 
 /// Parses `#rrggbb`, a colour name of the 16, or `default`.
@@ -132,6 +174,10 @@ mod tests {
         assert_eq!(nearest_indexed(255, 255, 255), 231);
         assert_eq!(nearest_indexed(8, 8, 8), 232);
         assert_eq!(nearest_indexed(255, 0, 0), 196);
+        assert_eq!(Depth::Sixteen.fit(Color::Rgb(250, 20, 20)), Some(Color::Indexed(9)));
+        assert_eq!(Depth::Sixteen.fit(Color::Indexed(22)), Some(Color::Indexed(2)), "dark green");
+        assert_eq!(Depth::Sixteen.fit(Color::Indexed(3)), Some(Color::Indexed(3)));
+        assert_eq!(Depth::Mono.fit(Color::Indexed(3)), None);
         assert_eq!(parse("#102030"), Some(Color::Rgb(16, 32, 48)));
         assert_eq!(parse("#12"), None);
     }

@@ -248,6 +248,11 @@ impl Theme {
         self.ascii
     }
 
+    /// How many colours may be used.
+    pub fn depth(&self) -> Depth {
+        self.depth
+    }
+
     /// The style of a meaning.
     pub fn style(&self, meaning: Meaning) -> Style {
         self.styles.get(meaning as usize).copied().unwrap_or_default()
