@@ -1,7 +1,228 @@
 //! Kubernetes' HTTP semantics over the store. Knows no QEMU: byte streams into machines and uploads are traits
 //! that [`crate::run`] implements with the host.
+//!
+//! ```text
+//! request -> request::route + Query (what is meant) -> read | watch | write | delete | review | stream | upload
+//!                                                        write: decode -> prepare (pure) -> admission -> store
+//! ```
+//!
+//! [`router`] is one service for the controllers in this process and for [`serve_unix`].
 
+pub mod body;
+pub mod core_kinds;
+pub mod decode;
+pub mod delete;
+pub mod media;
+pub mod metadata;
+pub mod object;
+pub mod patch;
+pub mod prepare;
+pub mod present;
+pub mod read;
+pub mod request;
+pub mod select;
+pub mod serve;
+pub mod status;
+pub mod watch;
+pub mod write;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+
+use crate::store::{Action, Expect, Key, Store, Write, WriteError};
+use request::{Collection, Part, Query, Route, WriteOptions};
+use status::Failure;
+
+pub use serve::serve_unix;
+
+/// Largest request body.
+const MAX_BODY: usize = 3 << 20;
+
+/// What the server is told when it is made.
+#[derive(Clone)]
+pub struct Options {
+    /// Release, as `/version` tells it beside the Kubernetes version.
+    pub release: String,
+    /// Opens streams into machines.
+    pub dialer: Option<Arc<dyn StreamDialer>>,
+    /// Takes uploads.
+    pub uploads: Option<Arc<dyn UploadSink>>,
+    /// Ends watches, streams and background work.
+    pub shutdown: CancellationToken,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+            dialer: None,
+            uploads: None,
+            shutdown: CancellationToken::new(),
+        }
+    }
+}
+
+/// The server.
+pub struct Api {
+    store: Store,
+    options: Options,
+    started: OnceCell<()>,
+}
+
+/// Makes the service. It answers in this process (`kube::Client::new(router, "default")`) as well as on a socket
+/// ([`serve_unix`]). Background work starts with the first request, so a Tokio runtime is needed only then.
+pub fn router(store: Store, options: Options) -> Router {
+    let api = Arc::new(Api { store, options, started: OnceCell::new() });
+    Router::new().fallback(entrance).with_state(api)
+}
+
+async fn entrance(State(api): State<Arc<Api>>, request: Request<Body>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let handled = AssertUnwindSafe(api.handle(parts, body)).catch_unwind().await;
+    let mut response = match handled {
+        Ok(Ok(response)) => response,
+        Ok(Err(failure)) => failure.response(),
+        Err(_) => Failure::internal("the server failed to handle this request; see its log").response(),
+    };
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::try_from(uuid::Uuid::new_v4().to_string()) {
+        headers.insert("audit-id", id);
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+impl Api {
+    async fn handle(self: &Arc<Self>, parts: Parts, body: Body) -> Result<Response<Body>, Failure> {
+        self.started.get_or_try_init(|| self.start()).await?;
+        let query = Query::of(&parts.uri)?;
+        match request::route(parts.uri.path())? {
+            Route::Health => health(&parts.method),
+            Route::Collection(collection) => self.collection(&collection, &parts, &query, body).await,
+            Route::Object(collection, name, part) => self.object(&collection, &name, part, &parts, &query, body).await,
+            _ => Err(Failure::no_such_path()),
+        }
+    }
+
+    /// Makes what is always there.
+    async fn start(self: &Arc<Self>) -> Result<(), Failure> {
+        for name in core_kinds::namespace::PERMANENT {
+            let key = Key::new("namespaces", "", name);
+            let mut object = core_kinds::namespace::fresh(name);
+            let Some(kind) = crate::types::kinds::by_resource("", "namespaces") else { continue };
+            prepare::fresh(kind, &mut object, &uuid::Uuid::new_v4().to_string(), &object::now());
+            prepare::check(kind, None, &mut object)?;
+            let action = Action::Put(object::encode(&object));
+            match self.store.write(Write { key, expect: Expect::Absent, requires: Vec::new(), action }).await {
+                Ok(_) | Err(WriteError::Exists(_)) => {}
+                Err(error) => return Err(Failure::from_write(error, kind, name)),
+            }
+        }
+        Ok(())
+    }
+
+    async fn collection(
+        &self,
+        collection: &Collection,
+        parts: &Parts,
+        query: &Query,
+        body: Body,
+    ) -> Result<Response<Body>, Failure> {
+        let wanted = media::wanted(&parts.headers)?;
+        match parts.method {
+            Method::GET | Method::HEAD if query.flag("watch")?.unwrap_or(false) => {
+                let shutdown = self.options.shutdown.clone();
+                watch::watch(&self.store, collection, None, query, wanted, shutdown).await
+            }
+            Method::GET | Method::HEAD => read::list(&self.store, collection, query, wanted).await,
+            Method::POST => {
+                let body = &take(body).await?;
+                let headers = &parts.headers;
+                write::Call { api: self, collection, query, headers, body, wanted }.create().await
+            }
+            Method::DELETE => {
+                let body = take(body).await?;
+                let options = delete::DeleteOptions::of(query, &parts.headers, &body)?;
+                delete::many(&self.store, collection, &options, query, wanted).await
+            }
+            _ => Err(Failure::method_not_allowed()),
+        }
+    }
+
+    async fn object(
+        &self,
+        collection: &Collection,
+        name: &str,
+        part: Part,
+        parts: &Parts,
+        query: &Query,
+        body: Body,
+    ) -> Result<Response<Body>, Failure> {
+        let wanted = media::wanted(&parts.headers)?;
+        let headers = &parts.headers;
+        match (&parts.method, part) {
+            (&Method::GET | &Method::HEAD, Part::Main) if query.flag("watch")?.unwrap_or(false) => {
+                let shutdown = self.options.shutdown.clone();
+                watch::watch(&self.store, collection, Some(name), query, wanted, shutdown).await
+            }
+            (&Method::GET | &Method::HEAD, Part::Main | Part::Status) => {
+                read::get(&self.store, collection, name, query, wanted).await
+            }
+            (&Method::PUT, _) => {
+                let body = &take(body).await?;
+                write::Call { api: self, collection, query, headers, body, wanted }.update(name, part).await
+            }
+            (&Method::PATCH, Part::Main | Part::Status) => {
+                let body = &take(body).await?;
+                write::Call { api: self, collection, query, headers, body, wanted }.patch(name, part).await
+            }
+            (&Method::DELETE, Part::Main) => {
+                let body = take(body).await?;
+                let options = delete::DeleteOptions::of(query, headers, &body)?;
+                delete::one(&self.store, collection, name, &options, query, wanted).await
+            }
+            _ => Err(Failure::method_not_allowed()),
+        }
+    }
+
+    /// Schema and rules across objects.
+    async fn admit(
+        &self,
+        _collection: &Collection,
+        _old: Option<&object::Object>,
+        _new: &mut object::Object,
+        _options: &WriteOptions,
+        _warnings: &mut Vec<String>,
+    ) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// Reads a body, up to what a request may have.
+async fn take(body: Body) -> Result<Bytes, Failure> {
+    match Limited::new(body, MAX_BODY).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => Err(Failure::too_large(MAX_BODY)),
+        Err(error) => Err(Failure::bad_request(format!("the body could not be read: {error}"))),
+    }
+}
+
+fn health(method: &Method) -> Result<Response<Body>, Failure> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return Err(Failure::method_not_allowed());
+    }
+    Ok(media::finish(StatusCode::OK, "text/plain; charset=utf-8", Bytes::from_static(b"ok"), false))
+}
 
 /// A byte stream into a machine (console, VNC, one forwarded connection).
 pub trait DuplexStream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}

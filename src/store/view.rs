@@ -84,10 +84,14 @@ impl View {
         if revision < self.window_from {
             return None;
         }
-        let mut objects: BTreeMap<Key, Arc<Entry>> =
-            self.list(bucket, namespace).into_iter().map(|e| (e.key.clone(), e)).collect();
-        let undo = self.window.iter().rev().take_while(|c| c.revision() > revision);
-        for change in undo.filter(|c| c.concerns(bucket, namespace)) {
+        let now = self.list(bucket, namespace);
+        let later = self.window.iter().rev().take_while(|c| c.revision() > revision);
+        let mut undo = later.filter(|c| c.concerns(bucket, namespace)).peekable();
+        if undo.peek().is_none() {
+            return Some(now);
+        }
+        let mut objects: BTreeMap<Key, Arc<Entry>> = now.into_iter().map(|e| (e.key.clone(), e)).collect();
+        for change in undo {
             match &change.previous {
                 Some(previous) => objects.insert(previous.key.clone(), Arc::clone(previous)),
                 None => objects.remove(&change.entry.key),
