@@ -174,7 +174,7 @@ impl Session {
                 }
             };
             if token.is_none() {
-                if let Some(meta) = list["metadata"].as_object_mut() {
+                if let Some(meta) = list.get_mut("metadata").and_then(Value::as_object_mut) {
                     meta.remove("continue");
                     meta.remove("remainingItemCount");
                 }
@@ -400,7 +400,7 @@ fn same_state(before: &Value, after: &Value) -> bool {
         if let Some(top) = v.as_object_mut() {
             top.remove("status");
         }
-        if let Some(meta) = v["metadata"].as_object_mut() {
+        if let Some(meta) = v.get_mut("metadata").and_then(Value::as_object_mut) {
             meta.remove("managedFields");
             meta.remove("resourceVersion");
             meta.remove("generation");

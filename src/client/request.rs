@@ -91,6 +91,11 @@ impl Requester {
         Self { client }
     }
 
+    /// Over a unix socket.
+    pub fn over_socket(socket: &std::path::Path) -> Self {
+        Self::new(super::unix::client(socket, "default"))
+    }
+
     /// One request with a JSON answer.
     pub async fn json(
         &self,

@@ -1,0 +1,93 @@
+//! Reaching another computer's daemon by SSH: here a unix socket, each connection of which runs
+//! `ssh HOST vmdeck host dial`; there the connection's bytes go to the daemon's socket.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::config::Paths;
+
+use super::super::failure::Failure;
+use super::{small_runtime, start};
+
+/// Runs `host dial`: standard input and output to the API's socket.
+pub fn run(paths: &Paths) -> Result<(), Failure> {
+    let runtime = small_runtime()?;
+    let result = runtime.block_on(async {
+        let socket = paths.api_socket();
+        let stream = match UnixStream::connect(&socket).await {
+            Ok(stream) => stream,
+            Err(_) => {
+                start::start_in_background(paths).await.map_err(Failure::new)?;
+                UnixStream::connect(&socket).await?
+            }
+        };
+        let mut both = tokio::io::join(tokio::io::stdin(), tokio::io::stdout());
+        let mut stream = stream;
+        tokio::io::copy_bidirectional(&mut both, &mut stream).await?;
+        Ok(())
+    });
+    // A blocked read of standard input must not keep the process.
+    runtime.shutdown_background();
+    result
+}
+
+/// Opens the local end of a tunnel to `user@host`; lives as long as this process.
+///
+/// # Errors
+/// A text for the user.
+pub async fn tunnel(to: String) -> Result<PathBuf, String> {
+    probe(&to).await?;
+    let dir = std::env::temp_dir().join(format!("vmdeck-ssh-{}", uuid::Uuid::new_v4().simple()));
+    super::private_dir(&dir).map_err(|f| f.text)?;
+    let socket = dir.join("api.sock");
+    let listener = UnixListener::bind(&socket).map_err(|e| format!("{}: {e}", socket.display()))?;
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(carry(to.clone(), stream));
+        }
+    });
+    Ok(socket)
+}
+
+/// Whether ssh gets through and finds a daemon: asks for the version once.
+async fn probe(to: &str) -> Result<(), String> {
+    let mut child = ssh(to).stderr(Stdio::piped()).spawn().map_err(|e| format!("cannot run ssh: {e}"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // What went wrong shows in the answer.
+        let _ = stdin.write_all(b"GET /version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+    }
+    let mut answer = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        let _ = stdout.take(64).read_to_end(&mut answer).await;
+    }
+    if answer.starts_with(b"HTTP/1.1 200") {
+        let _ = child.start_kill();
+        return Ok(());
+    }
+    let output = child.wait_with_output().await.map_err(|e| e.to_string())?;
+    let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(if text.is_empty() { "no vmdeck daemon answers there (is vmdeck installed?)".into() } else { text })
+}
+
+fn ssh(to: &str) -> tokio::process::Command {
+    let mut command = tokio::process::Command::new("ssh");
+    command
+        .args(["-o", "BatchMode=yes", "-T", "--", to, "vmdeck", "host", "dial"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+async fn carry(to: String, mut stream: UnixStream) {
+    let Ok(mut child) = ssh(&to).spawn() else { return };
+    if let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) {
+        let mut both = tokio::io::join(stdout, stdin);
+        // Either side's end ends the connection; the client sees that.
+        let _ = tokio::io::copy_bidirectional(&mut both, &mut stream).await;
+    }
+}

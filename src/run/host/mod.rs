@@ -1,0 +1,51 @@
+//! `vmdeck host`: the daemon of this computer, its start, stop, state and installation.
+
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use crate::cli::{HostArgs, HostCommand};
+use crate::config::Paths;
+
+use super::failure::Failure;
+
+mod daemon;
+mod dial;
+mod install;
+mod lock;
+mod log;
+mod start;
+mod status;
+mod streams;
+
+pub use dial::tunnel;
+pub use start::start_in_background;
+
+/// Runs `vmdeck host ...`.
+pub fn run(args: HostArgs, paths: &Paths) -> Result<(), Failure> {
+    match args.command {
+        HostCommand::Start(start) if start.daemon || start.foreground => daemon::run(paths, start.foreground),
+        HostCommand::Start(_) => start::command(paths),
+        HostCommand::Stop => start::stop(paths),
+        HostCommand::Restart => {
+            start::stop(paths)?;
+            start::command(paths)
+        }
+        HostCommand::Status => small_runtime()?.block_on(status::run(paths)),
+        HostCommand::Install(args) => install::run(paths, args.print),
+        HostCommand::Dial => dial::run(paths),
+    }
+}
+
+/// For commands that wait for one thing at a time.
+fn small_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+/// Makes a directory that only we may enter. An existing one is left as it is.
+fn private_dir(path: &Path) -> Result<(), Failure> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|e| Failure::new(format!("cannot create the directory {}: {e}", path.display())))
+}

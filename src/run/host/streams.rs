@@ -1,0 +1,111 @@
+//! The API server's byte streams and uploads, done by the host.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::apiserver::{DuplexStream, StreamDialer, StreamError, StreamKind};
+use crate::host::{Host, MachineId, SerialAttachment};
+
+/// Opens streams into the machines of a host.
+pub struct Dialer<H: ?Sized> {
+    host: Arc<H>,
+}
+
+impl<H: Host + ?Sized> Dialer<H> {
+    /// For this host.
+    pub fn new(host: Arc<H>) -> Self {
+        Self { host }
+    }
+
+    async fn open(&self, uid: String, kind: StreamKind) -> Result<Box<dyn DuplexStream>, StreamError> {
+        let id = MachineId(uid);
+        match kind {
+            StreamKind::Console { history } => match self.host.serial(&id, history) {
+                Some(attachment) => Ok(Box::new(line(attachment))),
+                None => Err(StreamError::NotReady("the machine has not been started yet: it has no console".into())),
+            },
+            StreamKind::Vnc => {
+                let socket = self.host.vnc_socket(&id).ok_or_else(not_running)?;
+                match tokio::net::UnixStream::connect(socket).await {
+                    Ok(stream) => Ok(Box::new(stream)),
+                    Err(e) => Err(StreamError::Failed(format!("the machine's screen does not answer: {e}"))),
+                }
+            }
+            StreamKind::PortForward { .. } => {
+                Err(StreamError::Failed("port forwarding is not available on this host".into()))
+            }
+        }
+    }
+}
+
+fn not_running() -> StreamError {
+    StreamError::NotReady("the machine is not running".into())
+}
+
+impl<H: Host + ?Sized> StreamDialer for Dialer<H> {
+    fn dial(&self, uid: &str, kind: StreamKind) -> BoxFuture<'_, Result<Box<dyn DuplexStream>, StreamError>> {
+        let uid = uid.to_owned();
+        Box::pin(self.open(uid, kind))
+    }
+}
+
+/// A serial attachment as a byte stream, its history first.
+fn line(attachment: SerialAttachment) -> tokio::io::DuplexStream {
+    let SerialAttachment { history, mut output, input } = attachment;
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let (mut from_near, mut to_near) = tokio::io::split(far);
+    tokio::spawn(async move {
+        let outward = async {
+            if to_near.write_all(&history).await.is_err() {
+                return;
+            }
+            while let Some(data) = output.recv().await {
+                if to_near.write_all(&data).await.is_err() {
+                    return;
+                }
+            }
+        };
+        let inward = async {
+            let mut buffer = vec![0; 4096];
+            loop {
+                match from_near.read(&mut buffer).await {
+                    Ok(0) | Err(_) => return,
+                    Ok(n) => {
+                        if input.send(Bytes::copy_from_slice(&buffer[..n])).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+        };
+        // The end of either side is the end of the stream.
+        tokio::select! {
+            () = outward => {}
+            () = inward => {}
+        }
+    });
+    near
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_line_gives_history_first_and_takes_input() {
+        let (to_viewer, output) = tokio::sync::mpsc::channel(4);
+        let (input, mut from_viewer) = tokio::sync::mpsc::channel(4);
+        let mut stream = line(SerialAttachment { history: Bytes::from_static(b"before "), output, input });
+        to_viewer.send(Bytes::from_static(b"now")).await.unwrap();
+        let mut buffer = [0; 10];
+        stream.read_exact(&mut buffer).await.unwrap();
+        assert_eq!(&buffer, b"before now");
+        stream.write_all(b"typed").await.unwrap();
+        assert_eq!(from_viewer.recv().await.unwrap(), "typed");
+        drop(to_viewer);
+        assert_eq!(stream.read(&mut buffer).await.unwrap(), 0);
+    }
+}
