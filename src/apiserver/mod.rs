@@ -8,6 +8,7 @@
 //!
 //! [`router`] is one service for the controllers in this process and for [`serve_unix`].
 
+pub mod apply;
 pub mod body;
 pub mod core_kinds;
 pub mod decode;

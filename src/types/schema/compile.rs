@@ -58,6 +58,7 @@ pub(super) fn compile(document: &Value, rules: Rules) -> Schema {
         nullable: flag("nullable"),
         preserve: flag("x-kubernetes-preserve-unknown-fields") || open || free,
         atomic_map: text("x-kubernetes-map-type") == Some("atomic"),
+        implicit: rules == Rules::Core && type_ == Type::Object && !properties.is_empty(),
         list,
         properties,
         additional,

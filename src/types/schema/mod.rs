@@ -60,6 +60,8 @@ pub struct Schema {
     preserve: bool,
     /// The map is owned as one value.
     atomic_map: bool,
+    /// A struct of a built-in kind: always there, if only empty, so never owned by itself.
+    implicit: bool,
     list: ListType,
     /// Sorted by name.
     properties: Vec<(String, Schema)>,
@@ -166,6 +168,16 @@ impl Schema {
     /// The schema of a field or map key.
     pub fn field(&self, name: &str) -> Option<&Schema> {
         self.property(name).or(self.additional.as_deref())
+    }
+
+    /// Whether `name` is a declared field (and not a key of a map).
+    pub fn declares(&self, name: &str) -> bool {
+        self.property(name).is_some()
+    }
+
+    /// Whether this is a struct of a built-in kind, which exists in every object even when it is not written.
+    pub fn is_implicit(&self) -> bool {
+        self.implicit
     }
 
     /// The schema of list items.
