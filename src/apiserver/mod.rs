@@ -8,11 +8,15 @@
 //!
 //! [`router`] is one service for the controllers in this process and for [`serve_unix`].
 
+pub mod admission;
 pub mod apply;
 pub mod body;
 pub mod core_kinds;
 pub mod decode;
+pub mod definitions;
 pub mod delete;
+pub mod gc;
+pub mod identity;
 pub mod media;
 pub mod metadata;
 pub mod object;
@@ -21,6 +25,7 @@ pub mod prepare;
 pub mod present;
 pub mod read;
 pub mod request;
+pub mod review;
 pub mod select;
 pub mod serve;
 pub mod status;
@@ -37,17 +42,22 @@ use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header, req
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde_json::json;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::store::{Action, Expect, Key, Store, Write, WriteError};
-use request::{Collection, Part, Query, Route, WriteOptions};
+use identity::Identity;
+use request::{Collection, Part, Query, Route};
 use status::Failure;
 
 pub use serve::serve_unix;
 
 /// Largest request body.
 const MAX_BODY: usize = 3 << 20;
+
+/// The Kubernetes version whose API is spoken.
+const KUBERNETES: (u32, u32) = (1, 32);
 
 /// What the server is told when it is made.
 #[derive(Clone)]
@@ -106,16 +116,47 @@ async fn entrance(State(api): State<Arc<Api>>, request: Request<Body>) -> Respon
 impl Api {
     async fn handle(self: &Arc<Self>, parts: Parts, body: Body) -> Result<Response<Body>, Failure> {
         self.started.get_or_try_init(|| self.start()).await?;
+        let who = identify(&parts)?;
         let query = Query::of(&parts.uri)?;
         match request::route(parts.uri.path())? {
             Route::Health => health(&parts.method),
+            Route::Version => self.version(&parts),
+            Route::Definitions(name) => {
+                read_only(&parts.method)?;
+                definitions::answer(name.as_deref(), definitions::started(), media::wanted(&parts.headers)?)
+            }
+            Route::Review(plural) => {
+                if parts.method != Method::POST {
+                    return Err(Failure::method_not_allowed());
+                }
+                let body = take(body).await?;
+                let review = media::object(&parts.headers, &body)?.object;
+                review::answer(plural, review, &who, media::wanted(&parts.headers)?)
+            }
             Route::Collection(collection) => self.collection(&collection, &parts, &query, body).await,
             Route::Object(collection, name, part) => self.object(&collection, &name, part, &parts, &query, body).await,
             _ => Err(Failure::no_such_path()),
         }
     }
 
-    /// Makes what is always there.
+    fn version(&self, parts: &Parts) -> Result<Response<Body>, Failure> {
+        read_only(&parts.method)?;
+        let (major, minor) = KUBERNETES;
+        let version = json!({
+            "major": major.to_string(),
+            "minor": minor.to_string(),
+            "gitVersion": format!("v{major}.{minor}.0-vmdeck.{}", self.options.release),
+            "gitCommit": "",
+            "gitTreeState": "clean",
+            "buildDate": "1970-01-01T00:00:00Z",
+            "goVersion": "",
+            "compiler": "rustc",
+            "platform": format!("{}/{}", std::env::consts::OS, architecture()),
+        });
+        Ok(media::object_response(StatusCode::OK, &version, media::wanted(&parts.headers)?))
+    }
+
+    /// Makes what is always there and starts background work.
     async fn start(self: &Arc<Self>) -> Result<(), Failure> {
         for name in core_kinds::namespace::PERMANENT {
             let key = Key::new("namespaces", "", name);
@@ -129,6 +170,7 @@ impl Api {
                 Err(error) => return Err(Failure::from_write(error, kind, name)),
             }
         }
+        tokio::spawn(gc::run(self.store.clone(), self.options.shutdown.clone()));
         Ok(())
     }
 
@@ -195,18 +237,6 @@ impl Api {
             _ => Err(Failure::method_not_allowed()),
         }
     }
-
-    /// Schema and rules across objects.
-    async fn admit(
-        &self,
-        _collection: &Collection,
-        _old: Option<&object::Object>,
-        _new: &mut object::Object,
-        _options: &WriteOptions,
-        _warnings: &mut Vec<String>,
-    ) -> Result<(), Failure> {
-        Ok(())
-    }
 }
 
 /// Reads a body, up to what a request may have.
@@ -218,10 +248,31 @@ async fn take(body: Body) -> Result<Bytes, Failure> {
     }
 }
 
-fn health(method: &Method) -> Result<Response<Body>, Failure> {
-    if !matches!(*method, Method::GET | Method::HEAD) {
-        return Err(Failure::method_not_allowed());
+/// Who asks. A listener that checks identities leaves one in the extensions; a bearer token that nobody has checked
+/// is wrong.
+fn identify(parts: &Parts) -> Result<Identity, Failure> {
+    match parts.extensions.get::<Identity>() {
+        Some(identity) => Ok(identity.clone()),
+        None if parts.headers.contains_key(header::AUTHORIZATION) => Err(Failure::unauthorized()),
+        None => Ok(Identity::owner()),
     }
+}
+
+fn read_only(method: &Method) -> Result<(), Failure> {
+    if matches!(*method, Method::GET | Method::HEAD) { Ok(()) } else { Err(Failure::method_not_allowed()) }
+}
+
+/// The architecture as Go, and so Kubernetes, calls it.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn health(method: &Method) -> Result<Response<Body>, Failure> {
+    read_only(method)?;
     Ok(media::finish(StatusCode::OK, "text/plain; charset=utf-8", Bytes::from_static(b"ok"), false))
 }
 

@@ -4,6 +4,7 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::Api;
+use super::admission;
 use super::core_kinds::event;
 use super::decode::Decoded;
 use super::media::{self, Wanted};
@@ -79,6 +80,7 @@ impl Call<'_> {
         }
         let prefix = object::text(&object, "generateName").to_owned();
         let generated = object::name(&object).is_empty() && !prefix.is_empty();
+        admission::conform(kind, &mut object, options, warnings)?;
         prepare::fresh(kind, &mut object, &uuid::Uuid::new_v4().to_string(), &object::now());
 
         for _ in 0..ATTEMPTS {
@@ -89,7 +91,6 @@ impl Call<'_> {
             }
             let requires = self.living_namespace(object::name(&object))?;
             prepare::check(kind, None, &mut object)?;
-            self.api.admit(self.collection, None, &mut object, options, warnings).await?;
             let key = self.collection.key(object::name(&object));
             if options.dry_run {
                 if self.api.store.get(&key).is_some() {
@@ -173,8 +174,8 @@ impl Call<'_> {
             let wanted = self.intended(&old, &intent, options, &mut warnings)?;
             self.check_version(&entry, &wanted, &intent)?;
             let mut new = prepare::updated(kind, part, &old, wanted)?;
+            admission::conform(kind, &mut new, options, &mut warnings)?;
             prepare::check(kind, Some(&old), &mut new)?;
-            self.api.admit(self.collection, Some(&old), &mut new, options, &mut warnings).await?;
             if prepare::same(&old, &new, true) {
                 return self.answer(StatusCode::OK, &entry, warnings);
             }

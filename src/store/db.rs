@@ -248,7 +248,7 @@ pub(super) fn append(tx: &Transaction<'_>, change: &Change, at: i64) -> rusqlite
 /// has been read for them.
 pub(super) fn changes_after(
     db: &Connection,
-    bucket: &str,
+    bucket: Option<&str>,
     namespace: Option<&str>,
     from: Revision,
     limit: usize,
@@ -261,7 +261,7 @@ pub(super) fn changes_after(
     let (mut changes, mut seen) = (Vec::new(), from);
     while let Some(row) = rows.next()? {
         seen = unsigned(row.get(0)?);
-        let same_bucket = row.get_ref(1)?.as_str().is_ok_and(|b| b == bucket);
+        let same_bucket = bucket.is_none_or(|b| row.get_ref(1).is_ok_and(|v| v.as_str().is_ok_and(|v| v == b)));
         let same_namespace = namespace.is_none_or(|n| row.get_ref(2).is_ok_and(|v| v.as_str().is_ok_and(|v| v == n)));
         if !(same_bucket && same_namespace) {
             continue;

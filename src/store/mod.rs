@@ -132,6 +132,12 @@ impl Store {
         Snapshot { revision: view.revision(), entries: view.list(bucket, namespace) }
     }
 
+    /// All objects now.
+    pub fn list_all(&self) -> Snapshot {
+        let view = self.shared.view.read();
+        Snapshot { revision: view.revision(), entries: view.list_all() }
+    }
+
     /// The objects of a bucket as they were at `revision`.
     ///
     /// # Errors

@@ -142,8 +142,8 @@ impl Change {
         self.entry.revision
     }
 
-    /// Whether it is of `bucket` and, if given, `namespace`.
-    pub(super) fn concerns(&self, bucket: &str, namespace: Option<&str>) -> bool {
-        &*self.entry.key.bucket == bucket && namespace.is_none_or(|n| &*self.entry.key.namespace == n)
+    /// Whether it is of `bucket` and `namespace`, if given.
+    pub(super) fn concerns(&self, bucket: Option<&str>, namespace: Option<&str>) -> bool {
+        bucket.is_none_or(|b| &*self.entry.key.bucket == b) && namespace.is_none_or(|n| &*self.entry.key.namespace == n)
     }
 }

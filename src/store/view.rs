@@ -14,7 +14,7 @@ const WINDOW_BYTES: usize = 4 << 20;
 /// One watcher.
 #[derive(Debug)]
 struct Subscriber {
-    bucket: Arc<str>,
+    bucket: Option<Arc<str>>,
     namespace: Option<Arc<str>>,
     queue: mpsc::Sender<Arc<Change>>,
 }
@@ -79,6 +79,10 @@ impl View {
             .collect()
     }
 
+    pub(super) fn list_all(&self) -> Vec<Arc<Entry>> {
+        self.objects.values().cloned().collect()
+    }
+
     /// The list at an older revision by undoing changes; `None` when they are not all in memory.
     pub(super) fn list_at(&self, bucket: &str, namespace: Option<&str>, revision: Revision) -> Option<Vec<Arc<Entry>>> {
         if revision < self.window_from {
@@ -86,7 +90,7 @@ impl View {
         }
         let now = self.list(bucket, namespace);
         let later = self.window.iter().rev().take_while(|c| c.revision() > revision);
-        let mut undo = later.filter(|c| c.concerns(bucket, namespace)).peekable();
+        let mut undo = later.filter(|c| c.concerns(Some(bucket), namespace)).peekable();
         if undo.peek().is_none() {
             return Some(now);
         }
@@ -112,7 +116,8 @@ impl View {
                 }
             };
             self.subscribers.retain(|s| {
-                !change.concerns(&s.bucket, s.namespace.as_deref()) || s.queue.try_send(Arc::clone(&change)).is_ok()
+                !change.concerns(s.bucket.as_deref(), s.namespace.as_deref())
+                    || s.queue.try_send(Arc::clone(&change)).is_ok()
             });
             self.window_bytes += change.entry.bytes.len();
             self.window.push_back(change);
@@ -133,7 +138,7 @@ impl View {
     #[expect(clippy::type_complexity, reason = "used once, taken apart at once")]
     pub(super) fn subscribe(
         &mut self,
-        bucket: &str,
+        bucket: Option<&str>,
         namespace: Option<&str>,
         from: Revision,
         queue: usize,
@@ -147,7 +152,7 @@ impl View {
         // Closed ones are otherwise noticed only when something happens in their bucket.
         self.subscribers.retain(|s| !s.queue.is_closed());
         self.subscribers.push(Subscriber {
-            bucket: bucket.into(),
+            bucket: bucket.map(Into::into),
             namespace: namespace.map(Into::into),
             queue: sender,
         });

@@ -16,7 +16,7 @@ const SLICE: usize = 500;
 /// slow) or the store is closed.
 pub struct Watch {
     shared: Arc<Shared>,
-    bucket: String,
+    bucket: Option<String>,
     namespace: Option<String>,
     /// Everything up to here has been put into `replay` or was given out.
     seen: Revision,
@@ -31,10 +31,22 @@ impl Store {
     /// # Errors
     /// [`StoreError::Compacted`] or [`StoreError::Future`].
     pub fn watch(&self, bucket: &str, namespace: Option<&str>, from: Revision) -> Result<Watch, StoreError> {
+        self.watch_from(Some(bucket), namespace, from)
+    }
+
+    /// Watches everything from after `from`.
+    ///
+    /// # Errors
+    /// [`StoreError::Compacted`] or [`StoreError::Future`].
+    pub fn watch_all(&self, from: Revision) -> Result<Watch, StoreError> {
+        self.watch_from(None, None, from)
+    }
+
+    fn watch_from(&self, bucket: Option<&str>, namespace: Option<&str>, from: Revision) -> Result<Watch, StoreError> {
         self.shared.view.read().check(from)?;
         let mut watch = Watch {
             shared: Arc::clone(&self.shared),
-            bucket: bucket.to_owned(),
+            bucket: bucket.map(str::to_owned),
             namespace: namespace.map(str::to_owned),
             seen: from,
             replay: VecDeque::new(),
@@ -76,7 +88,8 @@ impl Watch {
     /// Joins the live changes if memory reaches back to what was seen.
     fn follow(&mut self) -> bool {
         let queue = self.shared.options.watch_queue;
-        let joined = self.shared.view.write().subscribe(&self.bucket, self.namespace.as_deref(), self.seen, queue);
+        let joined =
+            self.shared.view.write().subscribe(self.bucket.as_deref(), self.namespace.as_deref(), self.seen, queue);
         match joined {
             Some((replay, live)) => {
                 self.replay = replay;
@@ -95,7 +108,7 @@ impl Watch {
         let (bucket, namespace, from) = (self.bucket.clone(), self.namespace.clone(), self.seen);
         let read = tokio::task::spawn_blocking(move || {
             let reader = shared.reader.lock();
-            let read = db::changes_after(&reader, &bucket, namespace.as_deref(), from, SLICE)?;
+            let read = db::changes_after(&reader, bucket.as_deref(), namespace.as_deref(), from, SLICE)?;
             shared.view.read().check(from)?;
             Ok::<_, StoreError>(read)
         });
