@@ -2,6 +2,7 @@
 
 pub mod action;
 pub mod console;
+pub mod editor;
 mod filter;
 mod input;
 pub mod keymap;
