@@ -1,1 +1,4 @@
-//! tests
+//! The one integration binary.
+
+mod source;
+mod tidy;

@@ -1,0 +1,59 @@
+# Start here: `make demo` shows vmdeck on this machine, `make test` runs every test. `make help` lists the rest.
+SHELL := /bin/bash
+CARGO ?= cargo
+TARGET_DIR ?= $(or $(CARGO_TARGET_DIR),target)
+GUEST_DIR ?= $(TARGET_DIR)/guest
+PREFIX ?= /usr/local
+DESTDIR ?=
+release = $(TARGET_DIR)/release/vmdeck
+export VMDECK_TEST_GUEST_DIR := $(abspath $(GUEST_DIR))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build guest demo demo-stop test check bench install uninstall clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+
+setup: ## install what is missing on this machine (QEMU, a C compiler, tools for the guest)
+	@assets/setup.sh
+
+build: ## the release binary
+	@assets/setup.sh build
+	$(CARGO) build --release --locked
+
+guest: ## the guest image of demo and tests
+	@assets/setup.sh guest run
+	@assets/guest/build.sh $(GUEST_DIR)
+
+demo: setup build guest ## build, start a throw-away host with three machines, open the UI
+	@assets/demo.sh start $(release) $(GUEST_DIR)/guest.qcow2
+
+demo-stop: ## stop the demo and remove all of it
+	@assets/demo.sh stop $(release)
+
+test: setup guest ## every test, real guests included
+	$(CARGO) test --locked
+
+check: ## formatting and lints
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+bench: build guest ## times beside bare QEMU's of the same run, memory, binary size
+	VMDECK_BENCH_BINARY=$(abspath $(release)) $(CARGO) bench --locked --bench machine
+
+install: build ## binary, manual page and completions below DESTDIR/PREFIX
+	install -D -m 755 $(release) $(DESTDIR)$(PREFIX)/bin/vmdeck
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
+	    $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	$(release) man | gzip -9n > $(DESTDIR)$(PREFIX)/share/man/man1/vmdeck.1.gz
+	$(release) completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/vmdeck
+	$(release) completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_vmdeck
+	$(release) completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/vmdeck.fish
+
+uninstall: ## remove what `make install` put there
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/,bin/vmdeck share/man/man1/vmdeck.1.gz \
+	    share/bash-completion/completions/vmdeck share/zsh/site-functions/_vmdeck \
+	    share/fish/vendor_completions.d/vmdeck.fish)
+
+clean: ## remove everything that was built
+	$(CARGO) clean
