@@ -75,12 +75,30 @@ impl Source {
         if below.split('/').any(|part| part == "tests" || part == "tests.rs" || part.ends_with("_tests.rs")) {
             return String::new();
         }
+        if self.declared_for_tests() {
+            return String::new();
+        }
         let code = blank(&self.text);
-        // Test modules are last in a file; anything else with this attribute is a helper of theirs.
-        match code.find("#[cfg(test)]\nmod ") {
-            Some(at) => code[..at].to_owned(),
+        // A test module with a body is the last thing in a file.
+        let body = code.match_indices("#[cfg(test)]\nmod ").find(|(at, _)| {
+            let rest = &code[*at..];
+            rest.find('{') < rest.find(';') && rest.contains('{')
+        });
+        match body {
+            Some((at, _)) => code[..at].to_owned(),
             None => code,
         }
+    }
+
+    /// Whether the file that declares this module says `#[cfg(test)] mod NAME;`.
+    fn declared_for_tests(&self) -> bool {
+        let path = Path::new(&self.path);
+        let (Some(folder), Some(name)) = (path.parent(), path.file_stem()) else { return false };
+        let declaration = format!("#[cfg(test)]\nmod {};", name.to_string_lossy());
+        ["mod.rs", "lib.rs"]
+            .iter()
+            .filter_map(|head| std::fs::read_to_string(root().join(folder).join(head)).ok())
+            .any(|text| text.contains(&declaration))
     }
 
     /// Names behind `crate::` (also in braces) and behind enough `super::` to reach the root, with their lines.
@@ -146,7 +164,8 @@ impl Source {
     /// The comment lines directly above a line.
     pub fn comment_above(&self, line: usize) -> String {
         let lines: Vec<&str> = self.text.lines().take(line - 1).collect();
-        let above = lines.iter().rev().take_while(|l| l.trim_start().starts_with("//") || l.trim_start().starts_with('#'));
+        let above =
+            lines.iter().rev().take_while(|l| l.trim_start().starts_with("//") || l.trim_start().starts_with('#'));
         above.copied().collect::<Vec<_>>().join("\n")
     }
 

@@ -19,10 +19,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("controller", &["types", "host"]),
     ("client", &["types", "config"]),
     ("tui", &["types", "client", "term", "config"]),
-    (
-        "run",
-        &["types", "term", "config", "cli", "host", "store", "apiserver", "controller", "client", "tui"],
-    ),
+    ("run", &["types", "term", "config", "cli", "host", "store", "apiserver", "controller", "client", "tui"]),
     ("main", &["run"]),
     ("lib", &[]),
 ];
@@ -49,7 +46,10 @@ const THINK_AT: usize = 500;
 const STOP_AT: usize = 700;
 
 /// Files that may be longer than [`THINK_AT`], each with its reason.
-const LONG_FILES: &[(&str, &str)] = &[];
+const LONG_FILES: &[(&str, &str)] = &[(
+    "src/types/machine.rs",
+    "one kind's whole spec and status, as docstrings of the published schema; splitting would part them",
+)];
 
 /// The one file with `unsafe` code.
 const UNSAFE_HOME: &str = "src/host/sys.rs";
@@ -98,7 +98,8 @@ fn files_are_short() {
         if lines > STOP_AT {
             faults.push(format!("{}: {lines} lines, more than {STOP_AT}: split it", file.path));
         } else if lines > THINK_AT && !listed {
-            faults.push(format!("{}: {lines} lines, more than {THINK_AT}: split it or list it with a reason", file.path));
+            faults
+                .push(format!("{}: {lines} lines, more than {THINK_AT}: split it or list it with a reason", file.path));
         } else if lines <= THINK_AT && listed {
             faults.push(format!("{}: is short now, take it off the list", file.path));
         }
@@ -132,8 +133,16 @@ fn nothing_panics_outside_tests_without_a_reason() {
                     faults.push(format!("{}:{}: {bad}", file.path, number + 1));
                 }
             }
-            if line.contains(".expect(") && !file.reason_near(number + 1, "clippy::expect_used") {
-                faults.push(format!("{}:{}: expect() without #[expect(clippy::expect_used, reason)]", file.path, number + 1));
+            // With a text, or with a text on the next line: a parser's own `expect(token)` is something else.
+            let text = file.text.lines().nth(number).unwrap_or_default();
+            let panics =
+                line.contains(".expect(") && (text.contains(".expect(\"") || text.trim_end().ends_with(".expect("));
+            if panics && !file.reason_near(number + 1, "clippy::expect_used") {
+                faults.push(format!(
+                    "{}:{}: expect() without #[expect(clippy::expect_used, reason)]",
+                    file.path,
+                    number + 1
+                ));
             }
         }
     }
@@ -228,7 +237,6 @@ fn none(faults: &[String]) {
 #[test]
 fn the_tables_name_existing_files() {
     let exists = |p: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join(p).exists();
-    let missing: Vec<PathBuf> =
-        LONG_FILES.iter().map(|(p, _)| p).filter(|p| !exists(p)).map(PathBuf::from).collect();
+    let missing: Vec<PathBuf> = LONG_FILES.iter().map(|(p, _)| p).filter(|p| !exists(p)).map(PathBuf::from).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
