@@ -9,9 +9,41 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use tokio::sync::broadcast;
 
+mod adopt;
+mod cgroup;
+mod command_line;
+mod context;
+mod disk_image;
+mod fetch;
+mod hotplug;
+mod import;
+mod launch;
+mod layout;
+mod local;
+mod machine;
+mod network;
+mod probe;
+mod process;
+mod qmp;
+mod qmp_message;
+mod record;
+mod scrollback;
+mod seed;
+mod serial;
 pub mod spec;
+mod state;
+mod sys;
+mod unpack;
+mod upload;
+mod volume_job;
+mod volumes;
 
+#[cfg(test)]
+mod tests_qemu;
+
+pub use local::{HostError, HostOptions, LocalHost};
 pub use spec::*;
+pub use upload::UploadFailure;
 
 /// What a machine looks like now.
 #[derive(Debug, Clone, PartialEq)]

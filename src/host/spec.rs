@@ -27,7 +27,8 @@ pub struct VolumeId {
 }
 
 /// How to make a volume.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct VolumeRequest {
     /// Where the content comes from.
     pub source: VolumeSource,
@@ -38,7 +39,8 @@ pub struct VolumeRequest {
 }
 
 /// Where a volume's content comes from.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum VolumeSource {
     /// Empty.
     Blank,

@@ -1,0 +1,334 @@
+//! `qemu-img` as a process, and what an image's own bytes say about its format.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use tokio::io::AsyncReadExt;
+
+use super::layout::Isolation;
+use super::sys;
+use super::volume_job::Failure;
+use super::{VolumeFailure, layout};
+
+/// Formats that are read from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    Qcow2,
+    Raw,
+    Vmdk,
+    Vdi,
+    Iso,
+}
+
+impl Format {
+    /// Name shown to users.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Qcow2 => "qcow2",
+            Self::Raw => "raw",
+            Self::Vmdk => "vmdk",
+            Self::Vdi => "vdi",
+            Self::Iso => "iso",
+        }
+    }
+
+    /// QEMU's name.
+    fn driver(self) -> &'static str {
+        match self {
+            Self::Iso => "raw",
+            other => other.name(),
+        }
+    }
+}
+
+/// Bytes of an image's beginning that [`detect`] wants to see.
+pub(super) const DETECT_LENGTH: usize = 36_864;
+
+/// The format of an image from its first bytes. Formats outside of the list, and images that point to other
+/// files of this computer (backing files, external data or extents), are refused: the content comes from a
+/// stranger.
+pub(super) fn detect(start: &[u8], length: u64) -> Result<Format, Failure> {
+    let refused = |detail: &str| Err(Failure { kind: VolumeFailure::Format, detail: detail.into() });
+    let be32 = |at: usize| start.get(at..at + 4).map_or(0, |b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
+    let le64 = |at: usize| {
+        start.get(at..at + 8).map_or(0, |b| u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]))
+    };
+    let be64 = |at: usize| le64(at).swap_bytes();
+    if length == 0 {
+        return refused("the content is empty");
+    }
+    if start.starts_with(b"QFI\xfb") {
+        return match be32(4) {
+            2 | 3 if be64(8) != 0 => {
+                refused("the qcow2 image is based on another file; flatten it with qemu-img convert")
+            }
+            2 | 3 if be32(32) != 0 => refused("the qcow2 image is encrypted"),
+            3 if be64(72) & 4 != 0 => refused("the qcow2 image keeps its data in another file; use qemu-img convert"),
+            2 | 3 => Ok(Format::Qcow2),
+            version => refused(&format!("qcow version {version} is not supported; convert it to qcow2")),
+        };
+    }
+    if start.starts_with(b"KDMV") {
+        // A capacity of zero stands for a descriptor that names extents elsewhere.
+        return if le64(12) == 0 {
+            refused("the vmdk image keeps its data in other files; convert it to one file")
+        } else {
+            Ok(Format::Vmdk)
+        };
+    }
+    if start.get(64..68) == Some(&[0x7f, 0x10, 0xda, 0xbe]) {
+        return Ok(Format::Vdi);
+    }
+    if start.get(32_769..32_774) == Some(b"CD001") {
+        return Ok(Format::Iso);
+    }
+    let known = [
+        (&b"# Disk DescriptorFile"[..], "a vmdk descriptor without its data"),
+        (b"vhdxfile", "a vhdx image"),
+        (b"conectix", "a vhd image"),
+        (b"QED\0", "a qed image"),
+        (b"LUKS\xba\xbe", "an encrypted volume"),
+        (b"BZh", "compressed with bzip2"),
+        (b"PK\x03\x04", "a zip archive"),
+        (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    ];
+    for (magic, what) in known {
+        if start.starts_with(magic) {
+            return refused(&format!(
+                "the content is {what}; qcow2, raw, vmdk, vdi or iso is needed (plain, gz, xz or zst)"
+            ));
+        }
+    }
+    if start.get(257..262) == Some(b"ustar") {
+        return refused("the content is a tar archive; qcow2, raw, vmdk, vdi or iso is needed");
+    }
+    let text = String::from_utf8_lossy(&start[..start.len().min(512)]).trim_start().to_ascii_lowercase();
+    if text.starts_with("<!doctype html") || text.starts_with("<html") || text.starts_with("<?xml") {
+        return refused("the content is a web page, not an image; check the address");
+    }
+    if length < 512 {
+        return refused("the content is too short for a disk image");
+    }
+    Ok(Format::Raw)
+}
+
+/// Compression of a file, from its first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Compression {
+    Gzip,
+    Xz,
+    Zstd,
+}
+
+/// The compression that the bytes begin with, if any.
+pub(super) fn compression(start: &[u8]) -> Option<Compression> {
+    if start.starts_with(&[0x1f, 0x8b]) {
+        Some(Compression::Gzip)
+    } else if start.starts_with(b"\xfd7zXZ\0") {
+        Some(Compression::Xz)
+    } else if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        Some(Compression::Zstd)
+    } else {
+        None
+    }
+}
+
+/// `qemu-img`.
+#[derive(Debug, Clone)]
+pub(super) struct Tool {
+    /// The program.
+    pub(super) program: Option<PathBuf>,
+    /// Under whose name it runs.
+    pub(super) isolation: Isolation,
+}
+
+impl Tool {
+    /// An empty qcow2 file.
+    pub(super) async fn create(&self, file: &Path, bytes: u64) -> Result<(), Failure> {
+        self.own(file).await?;
+        let arguments = ["create", "-q", "-f", "qcow2"].map(OsString::from).into_iter();
+        let arguments = arguments.chain([file.into(), bytes.to_string().into()]);
+        self.run(arguments.collect(), &|_| {}).await.map(drop)
+    }
+
+    /// A qcow2 file on top of `base` (a path relative to the file's directory).
+    pub(super) async fn overlay(&self, file: &Path, base: &Path, raw: bool, bytes: u64) -> Result<(), Failure> {
+        self.own(file).await?;
+        let format = if raw { "raw" } else { "qcow2" };
+        let mut arguments: Vec<OsString> =
+            ["create", "-q", "-f", "qcow2", "-F", format, "-b"].map(OsString::from).into();
+        arguments.extend([base.into(), file.into(), bytes.to_string().into()]);
+        self.run(arguments, &|_| {}).await.map(drop)
+    }
+
+    /// A full copy as a clean qcow2 file. `progress` gets percents.
+    pub(super) async fn convert(
+        &self,
+        from: &Path,
+        format: Format,
+        to: &Path,
+        progress: &(dyn Fn(u8) + Send + Sync),
+    ) -> Result<(), Failure> {
+        self.own(to).await?;
+        let mut arguments: Vec<OsString> =
+            ["convert", "-p", "-f", format.driver(), "-O", "qcow2"].map(OsString::from).into();
+        arguments.extend([from.into(), to.into()]);
+        self.run(arguments, progress).await?;
+        let to = to.to_owned();
+        // qemu-img leaves the data in memory.
+        super::context::blocking(move || std::fs::File::open(to)?.sync_all())
+            .await
+            .map_err(|error| Failure::io("cannot write the image to the disk", &error))
+    }
+
+    /// Grows a qcow2 file.
+    pub(super) async fn resize(&self, file: &Path, bytes: u64) -> Result<(), Failure> {
+        let mut arguments: Vec<OsString> = ["resize", "-q", "-f", "qcow2"].map(OsString::from).into();
+        arguments.extend([file.into(), bytes.to_string().into()]);
+        self.run(arguments, &|_| {}).await.map(drop)
+    }
+
+    /// The virtual size, after a look at what the image points to.
+    pub(super) async fn virtual_size(&self, file: &Path, format: Format) -> Result<u64, Failure> {
+        let mut arguments: Vec<OsString> =
+            ["info", "--output=json", "-U", "-f", format.driver()].map(OsString::from).into();
+        arguments.push(file.into());
+        let text = self.run(arguments, &|_| {}).await?;
+        let info: Value = serde_json::from_str(&text).map_err(|error| Failure {
+            kind: VolumeFailure::Other,
+            detail: format!("cannot read qemu-img's answer: {error}"),
+        })?;
+        info["virtual-size"]
+            .as_u64()
+            .ok_or_else(|| Failure { kind: VolumeFailure::Format, detail: "the image does not tell its size".into() })
+    }
+
+    /// Makes the file under the name of the user that will write it: the directory is not writable for it.
+    async fn own(&self, file: &Path) -> Result<(), Failure> {
+        let (file, isolation) = (file.to_owned(), self.isolation.clone());
+        super::context::blocking(move || {
+            std::fs::File::create(&file)?;
+            layout::set_mode(&file, 0o600)?;
+            isolation.give(&file)
+        })
+        .await
+        .map_err(|error| Failure::io("cannot make the disk's file", &error))
+    }
+
+    async fn run(&self, arguments: Vec<OsString>, progress: &(dyn Fn(u8) + Send + Sync)) -> Result<String, Failure> {
+        let Some(program) = &self.program else {
+            let detail = "qemu-img was not found; install the package qemu-utils".into();
+            return Err(Failure { kind: VolumeFailure::Other, detail });
+        };
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        sys::harden(&mut command, &self.isolation, Vec::new());
+        let mut command = tokio::process::Command::from(command);
+        let failed = |error: &std::io::Error| Failure::io("cannot run qemu-img", error);
+        // A job that is given up takes its process with it.
+        let mut child = command.kill_on_drop(true).spawn().map_err(|error| failed(&error))?;
+        let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
+        let read_output = async {
+            let mut text = Vec::new();
+            let mut chunk = [0_u8; 4096];
+            while let Some(stdout) = &mut stdout {
+                let length = stdout.read(&mut chunk).await?;
+                if length == 0 {
+                    break;
+                }
+                text.extend_from_slice(&chunk[..length]);
+                if let Some(percent) = last_percent(&chunk[..length]) {
+                    progress(percent);
+                }
+            }
+            std::io::Result::Ok(text)
+        };
+        let read_errors = async {
+            let mut text = Vec::new();
+            if let Some(stderr) = &mut stderr {
+                stderr.read_to_end(&mut text).await?;
+            }
+            std::io::Result::Ok(text)
+        };
+        let (output, errors) = tokio::try_join!(read_output, read_errors).map_err(|error| failed(&error))?;
+        let status = child.wait().await.map_err(|error| failed(&error))?;
+        if status.success() {
+            return Ok(String::from_utf8_lossy(&output).into_owned());
+        }
+        let words = String::from_utf8_lossy(&errors).replace("qemu-img: ", "").trim().replace('\n', "; ");
+        Err(Failure::from_words(if words.is_empty() { format!("qemu-img failed ({status})") } else { words }))
+    }
+}
+
+/// The last percentage in qemu-img's progress output: `    (12.34/100%)\r`.
+fn last_percent(output: &[u8]) -> Option<u8> {
+    let text = std::str::from_utf8(output).ok()?;
+    let (before, _) = text.rsplit_once("/100%)")?;
+    let (_, number) = before.rsplit_once('(')?;
+    let whole = number.split('.').next()?;
+    whole.trim().parse().ok().filter(|percent| *percent <= 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn qcow2(version: u32, change: impl Fn(&mut [u8])) -> Vec<u8> {
+        let mut image = vec![0_u8; 1024];
+        image[..4].copy_from_slice(b"QFI\xfb");
+        image[4..8].copy_from_slice(&version.to_be_bytes());
+        change(&mut image);
+        image
+    }
+
+    #[test]
+    fn formats_are_known_by_their_bytes() {
+        let mut vdi = vec![0_u8; 600];
+        vdi[64..68].copy_from_slice(&[0x7f, 0x10, 0xda, 0xbe]);
+        let mut iso = vec![0_u8; DETECT_LENGTH];
+        iso[32_769..32_774].copy_from_slice(b"CD001");
+        let mut vmdk = b"KDMV".to_vec();
+        vmdk.resize(600, 1);
+        let cases = [
+            (qcow2(3, |_| {}), Format::Qcow2),
+            (qcow2(2, |_| {}), Format::Qcow2),
+            (vdi, Format::Vdi),
+            (iso, Format::Iso),
+            (vmdk, Format::Vmdk),
+            (vec![0_u8; 600], Format::Raw),
+        ];
+        for (bytes, format) in cases {
+            assert_eq!(detect(&bytes, bytes.len() as u64).unwrap(), format);
+        }
+    }
+
+    #[test]
+    fn images_that_point_elsewhere_or_are_none_are_refused() {
+        let mut vmdk = b"KDMV".to_vec();
+        vmdk.resize(600, 0);
+        let cases = [
+            (qcow2(3, |image| image[15] = 1), "based on another file"),
+            (qcow2(3, |image| image[79] = 4), "data in another file"),
+            (qcow2(3, |image| image[35] = 1), "encrypted"),
+            (qcow2(1, |_| {}), "version 1"),
+            (vmdk, "other files"),
+            (b"# Disk DescriptorFile\nversion=1\n".to_vec(), "descriptor"),
+            (b"\n<!DOCTYPE html><html>404".to_vec(), "web page"),
+            (b"short".to_vec(), "too short"),
+            (Vec::new(), "empty"),
+        ];
+        for (bytes, words) in cases {
+            let failure = detect(&bytes, bytes.len() as u64).unwrap_err();
+            assert_eq!(failure.kind, VolumeFailure::Format);
+            assert!(failure.detail.contains(words), "{}", failure.detail);
+        }
+    }
+
+    #[test]
+    fn progress_is_read_from_the_last_report() {
+        assert_eq!(last_percent(b"    (0.00/100%)\r    (43.75/100%)\r"), Some(43));
+        assert_eq!(last_percent(b"nothing"), None);
+    }
+}

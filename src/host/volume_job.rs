@@ -1,0 +1,224 @@
+//! Making one volume: from nothing, from another volume, from the network or from an upload.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::context::blocking;
+use super::disk_image::Format;
+use super::spec::{VolumeId, VolumeKind, VolumeSource};
+use super::volumes::{Content, DATA, Report, VolumeRecord, Volumes};
+use super::{VolumeFailure, VolumeInfo};
+
+/// Why a volume could not be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub(super) struct Failure {
+    /// Class.
+    pub(super) kind: VolumeFailure,
+    /// Words for a user.
+    pub(super) detail: String,
+}
+
+impl Failure {
+    /// From a failed file operation.
+    pub(super) fn io(what: &str, error: &io::Error) -> Self {
+        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let kind = if full { VolumeFailure::NoSpace } else { VolumeFailure::Other };
+        Self { kind, detail: format!("{what}: {error}") }
+    }
+
+    /// From what a program said.
+    pub(super) fn from_words(words: String) -> Self {
+        let kind = if words.contains("No space left") || words.contains("Disk quota exceeded") {
+            VolumeFailure::NoSpace
+        } else if words.contains("Image is not in") || words.contains("Could not open") && words.contains("nvalid") {
+            VolumeFailure::Format
+        } else {
+            VolumeFailure::Other
+        };
+        let detail = if words.contains("\" lock") {
+            format!("the disk is used by a running machine or another process ({words})")
+        } else {
+            words
+        };
+        Self { kind, detail }
+    }
+
+    fn new(kind: VolumeFailure, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into() }
+    }
+}
+
+/// Makes the volume's data file in `dir`.
+pub(super) async fn make(
+    volumes: &Arc<Volumes>,
+    record: &VolumeRecord,
+    dir: &Path,
+    report: &Report,
+) -> Result<Content, Failure> {
+    let new = dir.join("data.new");
+    let job = Job { volumes, record, dir, new: &new, report };
+    let content = match &record.request.source {
+        VolumeSource::Blank => job.blank().await?,
+        VolumeSource::Volume(source) => job.from_volume(source).await?,
+        VolumeSource::Http { url, ca_bundle } => job.from_url(url, ca_bundle.as_deref()).await?,
+        VolumeSource::Upload => job.from_upload().await?,
+    };
+    let (data, kind, layout) = (dir.join(DATA), record.id.kind, volumes.layout.clone());
+    blocking(move || {
+        match kind {
+            VolumeKind::Image => layout.isolation.share(&new)?,
+            VolumeKind::Disk => layout.isolation.give(&new)?,
+        }
+        std::fs::rename(&new, &data)
+    })
+    .await
+    .map_err(|error| Failure::io("cannot put the volume in place", &error))?;
+    Ok(content)
+}
+
+/// One volume in the making.
+pub(super) struct Job<'a> {
+    pub(super) volumes: &'a Arc<Volumes>,
+    pub(super) record: &'a VolumeRecord,
+    pub(super) dir: &'a Path,
+    /// Becomes the data file.
+    pub(super) new: &'a Path,
+    pub(super) report: &'a Report,
+}
+
+impl Job<'_> {
+    async fn blank(&self) -> Result<Content, Failure> {
+        let size = self.record.request.size.unwrap_or_default();
+        if size == 0 {
+            return Err(Failure::new(VolumeFailure::Other, "a blank disk needs a size"));
+        }
+        self.volumes.tool.create(self.new, size).await?;
+        self.done(Format::Qcow2, false, size, None).await
+    }
+
+    async fn from_volume(&self, source: &VolumeId) -> Result<Content, Failure> {
+        let base = self
+            .volumes
+            .content(source)
+            .ok_or_else(|| Failure::new(VolumeFailure::Source, "the source is not there or not ready"))?;
+        let disk = self.record.id.kind == VolumeKind::Disk;
+        if disk && base.info.cdrom {
+            return Err(Failure::new(VolumeFailure::Format, "an ISO image cannot be the source of a disk"));
+        }
+        let size = wanted_size(self.record.request.size, base.info.virtual_size)?;
+        let file = self.volumes.data(source);
+        if disk && source.kind == VolumeKind::Image {
+            // Relative, so that the state directory may move.
+            let relative = relative_data(&self.volumes.data(&self.record.id), &file);
+            self.volumes.tool.overlay(self.new, &relative, base.raw, size).await?;
+            return self.done(Format::Qcow2, false, size, Some(source.clone())).await;
+        }
+        if base.raw {
+            let (from, to) = (file, self.new.to_owned());
+            blocking(move || std::fs::copy(from, &to).and_then(|_| std::fs::File::open(to)?.sync_all()))
+                .await
+                .map_err(|error| Failure::io("cannot copy the image", &error))?;
+            return self.done(Format::Iso, true, base.info.virtual_size, None).await;
+        }
+        let report = |percent: u8| self.report.working(Some(percent.min(99)), None);
+        self.volumes.tool.convert(&file, Format::Qcow2, self.new, &report).await?;
+        if size > base.info.virtual_size {
+            self.volumes.tool.resize(self.new, size).await?;
+        }
+        self.done(Format::Qcow2, false, size, None).await
+    }
+
+    /// Facts of the finished file.
+    pub(super) async fn done(
+        &self,
+        format: Format,
+        raw: bool,
+        virtual_size: u64,
+        base: Option<VolumeId>,
+    ) -> Result<Content, Failure> {
+        let stored_size =
+            stored(self.new.to_owned()).await.map_err(|error| Failure::io("cannot look at the volume", &error))?;
+        let info = VolumeInfo {
+            virtual_size: virtual_size.next_multiple_of(512),
+            stored_size,
+            format: format.name().into(),
+            cdrom: format == Format::Iso,
+        };
+        Ok(Content { info, raw, base })
+    }
+}
+
+/// Bytes that a file takes on the disk.
+async fn stored(file: PathBuf) -> io::Result<u64> {
+    use std::os::unix::fs::MetadataExt;
+    blocking(move || Ok(std::fs::metadata(file)?.blocks() * 512)).await
+}
+
+/// The size to make, given what is asked for and what the source has.
+pub(super) fn wanted_size(asked: Option<u64>, source: u64) -> Result<u64, Failure> {
+    match asked {
+        Some(asked) if asked < source => Err(Failure::new(
+            VolumeFailure::TooSmall,
+            format!("specified size is insufficient: {} < {}", quantity(asked), quantity(source)),
+        )),
+        Some(asked) => Ok(asked),
+        None => Ok(source),
+    }
+}
+
+/// Bytes as Kubernetes writes them: with the largest binary unit that leaves a whole number.
+fn quantity(bytes: u64) -> String {
+    let units = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    let mut unit = 0;
+    let mut value = bytes;
+    while value > 0 && value.is_multiple_of(1024) && unit + 1 < units.len() {
+        value /= 1024;
+        unit += 1;
+    }
+    format!("{value}{}", units[unit])
+}
+
+/// Path from one volume's data file to another's: both lie three levels below the same directory.
+fn relative_data(from: &Path, to: &Path) -> PathBuf {
+    let tail = |path: &Path| -> Vec<std::ffi::OsString> {
+        let parts: Vec<_> = path.iter().collect();
+        parts[parts.len().saturating_sub(3)..].iter().map(|part| (*part).to_owned()).collect()
+    };
+    debug_assert_eq!(from.ancestors().nth(3), to.ancestors().nth(3));
+    let mut relative = PathBuf::from("../..");
+    relative.extend(tail(to));
+    relative
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_below_the_sources_is_insufficient() {
+        assert_eq!(wanted_size(None, 5).unwrap(), 5);
+        assert_eq!(wanted_size(Some(9), 5).unwrap(), 9);
+        let failure = wanted_size(Some(1 << 20), 112 << 20).unwrap_err();
+        assert_eq!(failure.detail, "specified size is insufficient: 1Mi < 112Mi");
+        assert_eq!(failure.kind, VolumeFailure::TooSmall);
+        assert_eq!(quantity(1000), "1000");
+    }
+
+    #[test]
+    fn the_way_to_the_base_survives_a_move_of_both() {
+        let relative = relative_data(Path::new("/s/volumes/disk/a/data"), Path::new("/s/volumes/image/b/data"));
+        assert_eq!(relative, Path::new("../../image/b/data"));
+    }
+
+    #[test]
+    fn full_disks_are_recognised() {
+        assert_eq!(
+            Failure::from_words("error while writing: No space left on device".into()).kind,
+            VolumeFailure::NoSpace
+        );
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        assert_eq!(Failure::io("x", &full).kind, VolumeFailure::NoSpace);
+    }
+}
