@@ -29,6 +29,7 @@ pub mod review;
 pub mod select;
 pub mod serve;
 pub mod status;
+pub mod strategic;
 pub mod watch;
 pub mod write;
 

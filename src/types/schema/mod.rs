@@ -6,7 +6,6 @@
 
 mod compile;
 mod core;
-mod duplicates;
 mod validate;
 
 use std::sync::{Arc, OnceLock};
@@ -15,7 +14,6 @@ use regex::Regex;
 use serde_json::{Map, Value};
 
 pub use self::core::{document as core_document, metadata as metadata_document};
-pub use duplicates::strict_duplicates;
 
 use super::field_error::FieldError;
 use super::kinds::KindInfo;

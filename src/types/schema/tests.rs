@@ -204,20 +204,6 @@ fn errors_are_bounded() {
 }
 
 #[test]
-fn duplicates_are_named() {
-    for (text, expected) in [
-        (r#"{"a":1,"b":2}"#, vec![]),
-        (r#"{"a":1,"a":2,"a":3}"#, vec!["a"]),
-        (r#"{"spec":{"cpu":1,"list":[{"x":1},{"x":1,"x":2}],"cpu":2}}"#, vec!["spec.list[1].x", "spec.cpu"]),
-        (r#"{"a":1,"#, vec![]),
-        ("", vec![]),
-    ] {
-        assert_eq!(strict_duplicates(text.as_bytes()), expected, "{text}");
-    }
-    assert!(strict_duplicates("[".repeat(100_000).as_bytes()).is_empty());
-}
-
-#[test]
 fn every_kind_compiles_and_accepts_its_own_shape() {
     for kind in KINDS {
         let schema = Schema::of(kind);
