@@ -77,14 +77,14 @@ impl Session {
     pub async fn console(&self, namespace: &str, name: &str, history: usize) -> Result<ConsoleStream, ConsoleError> {
         let history = (history > 0).then(|| history.to_string());
         let socket = self.stream(namespace, name, "console", &[("history", history.as_deref())]).await?;
-        let (input, to_guest) = mpsc::channel(64);
-        let (from_guest, output) = mpsc::channel(64);
-        let (end, closed) = oneshot::channel();
-        tokio::spawn(async move {
-            // A consumer may not care why.
-            let _ = end.send(pump_channels(socket, to_guest, from_guest).await);
-        });
-        Ok(ConsoleStream { input, output, closed })
+        Ok(messages(socket))
+    }
+
+    /// Opens a UDP association with a port of a machine: each message is a datagram.
+    pub async fn datagrams(&self, namespace: &str, name: &str, port: u16) -> Result<ConsoleStream, ConsoleError> {
+        let port = port.to_string();
+        let query = [("port", Some(port.as_str())), ("protocol", Some("udp"))];
+        Ok(messages(self.stream(namespace, name, "portforward", &query).await?))
     }
 
     /// Opens a machine's screen: RFB bytes.
@@ -199,6 +199,18 @@ async fn pump_channels(socket: Socket, mut input: mpsc::Receiver<Bytes>, output:
             }
         }
     }
+}
+
+/// A websocket as channels of messages.
+fn messages(socket: Socket) -> ConsoleStream {
+    let (input, to_guest) = mpsc::channel(64);
+    let (from_guest, output) = mpsc::channel(64);
+    let (end, closed) = oneshot::channel();
+    tokio::spawn(async move {
+        // A consumer may not care why.
+        let _ = end.send(pump_channels(socket, to_guest, from_guest).await);
+    });
+    ConsoleStream { input, output, closed }
 }
 
 /// A websocket as a byte stream. Ends of both sides are passed on.

@@ -15,6 +15,7 @@ mod describe;
 mod edit;
 mod engine;
 mod failure;
+mod forward;
 mod get;
 mod host;
 mod input;
@@ -25,6 +26,7 @@ mod patch;
 mod power;
 mod print;
 mod resolve;
+mod ssh;
 mod terminal;
 mod upload;
 mod wait;
@@ -115,9 +117,10 @@ fn one_shot(global: Global, command: Command, paths: &Paths) -> Result<(), Failu
             }
             Command::Console(args) => console::run(&context, args).await,
             Command::Upload(args) => upload::run(&context, args).await,
-            Command::Vnc(_) | Command::Ssh(_) | Command::Scp(_) | Command::PortForward(_) => {
-                Err(Failure::new("this needs port forwarding, which is not wired yet"))
-            }
+            Command::PortForward(args) => forward::run(&context, args).await,
+            Command::Vnc(args) => forward::vnc(&context, args).await,
+            Command::Ssh(args) => ssh::ssh(&context, args).await,
+            Command::Scp(args) => ssh::scp(&context, args).await,
             Command::Host(_)
             | Command::ApiResources
             | Command::Crds

@@ -1,10 +1,213 @@
-//! The daemon itself.
+//! The daemon itself: lock, store, host, controllers, API, socket; in that order up, in reverse down. Ending it
+//! stops no machine.
 
-use crate::config::Paths;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::routing::get;
+use tokio::net::UnixListener;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::apiserver;
+use crate::config::{Paths, Settings};
+use crate::store::Store;
 
 use super::super::failure::Failure;
+use super::lock::{Lock, LockError};
+use super::log::{LogFile, filter};
+use super::{private_dir, start, status};
 
-/// Runs until SIGTERM or SIGINT.
-pub fn run(_paths: &Paths, _foreground: bool) -> Result<(), Failure> {
-    Err(Failure::new("the daemon is not wired yet"))
+/// Longest path of a unix socket, without the end mark.
+const SOCKET_PATH_MAX: usize = 107;
+
+/// Runs until SIGTERM or SIGINT. In the foreground errors are returned; as a daemon they are told to the starter.
+pub fn run(paths: &Paths, foreground: bool) -> Result<(), Failure> {
+    let result = prepare(paths, foreground).and_then(|lock| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("vmdeck").build()?;
+        let result = runtime.block_on(serve(paths, foreground));
+        // Blocking work that hangs (a dead disk) must not keep us: everything acknowledged is on disk.
+        runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+        drop(lock);
+        result
+    });
+    match result {
+        Err(failure) if !foreground => {
+            tracing::error!("{}", failure.text);
+            // The starter may be gone.
+            let _ = writeln!(std::io::stdout(), "{}", failure.text);
+            Err(Failure::quiet(failure.code))
+        }
+        other => other,
+    }
+}
+
+/// What has to be done before there are threads.
+fn prepare(paths: &Paths, foreground: bool) -> Result<Lock, Failure> {
+    for dir in [&paths.state, &paths.runtime] {
+        private_dir(dir)?;
+    }
+    let socket = paths.api_socket();
+    if socket.as_os_str().len() > SOCKET_PATH_MAX {
+        return Err(Failure::new(format!(
+            "the socket's path {} is longer than {SOCKET_PATH_MAX} bytes\nSet VMDECK_HOME to a shorter folder.",
+            socket.display()
+        )));
+    }
+    let lock = Lock::take(&paths.lock_file()).map_err(|e| match e {
+        // The starter knows this word.
+        LockError::Held { pid } if !foreground => {
+            Failure::new(format!("{} {}", start::HELD, pid.map_or_else(String::new, |p| p.to_string())))
+        }
+        other => {
+            Failure::new(format!("{other}\nStop it with \"vmdeck host stop\", or set VMDECK_HOME to another folder."))
+        }
+    })?;
+    if foreground {
+        tracing_subscriber::fmt().with_env_filter(filter()).with_writer(std::io::stderr).init();
+    } else {
+        rustix::process::setsid().map_err(|e| Failure::new(format!("cannot leave the session: {e}")))?;
+        let file = LogFile::open(&paths.host_log())
+            .map_err(|e| Failure::new(format!("cannot write {}: {e}", paths.host_log().display())))?;
+        let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(file);
+        tracing_subscriber::registry().with(filter()).with(lines).init();
+    }
+    std::panic::set_hook(Box::new(|panic| tracing::error!("panic: {panic}")));
+    Ok(lock)
+}
+
+async fn serve(paths: &Paths, foreground: bool) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    let settings = Settings::load(&paths.settings_file()).map_err(|e| Failure::new(chain(&e)))?;
+    tracing::info!(pid = std::process::id(), version = env!("CARGO_PKG_VERSION"), state = %paths.state.display(), "starting");
+    let started = jiff::Timestamp::now();
+    let state = paths.state.clone();
+    let store = tokio::task::spawn_blocking(move || Store::open(&state, crate::store::Options::default()))
+        .await
+        .map_err(|e| Failure::new(e.to_string()))?
+        .map_err(|e| Failure::new(format!("cannot open the store in {}: {}", paths.state.display(), chain(&e))))?;
+    let shutdown = CancellationToken::new();
+    let options = apiserver::Options { shutdown: shutdown.clone(), ..apiserver::Options::default() };
+    let store_file = store.path().to_path_buf();
+    let api = apiserver::router(store, options);
+    let _ = settings;
+    let account = Arc::new(Account { started, store: store_file });
+    let router = axum::Router::new()
+        .route(status::PATH, get(move || async move { axum::Json(account.report()) }))
+        .fallback_service(api);
+    let socket = paths.api_socket();
+    let listener = listen(&socket)?;
+    let server = tokio::spawn(apiserver::serve_unix(listener, router, shutdown.clone()));
+    ready(foreground)?;
+    tracing::info!(socket = %socket.display(), "serving");
+    signals.recv().await;
+    tracing::info!("stopping; machines go on");
+    notify(&[sd_notify::NotifyState::Stopping]);
+    // First the name, so that nobody connects to what is ending.
+    if let Err(error) = std::fs::remove_file(&socket) {
+        tracing::warn!(%error, "the socket could not be removed");
+    }
+    shutdown.cancel();
+    match server.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%error, "the server ended badly"),
+        Err(error) => tracing::error!(%error, "the server ended badly"),
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Binds the socket under another name and moves it into place: a socket that a killed daemon left is replaced, and
+/// whoever connects finds a server with the right permissions.
+fn listen(socket: &Path) -> Result<UnixListener, Failure> {
+    let fresh: PathBuf = socket.with_extension("new");
+    let failed = |e: std::io::Error| Failure::new(format!("cannot serve at {}: {e}", socket.display()));
+    match std::fs::remove_file(&fresh) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&fresh).map_err(failed)?;
+    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    std::fs::rename(&fresh, socket).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Tells the starter and systemd that requests are answered.
+fn ready(foreground: bool) -> Result<(), Failure> {
+    notify(&[sd_notify::NotifyState::Ready]);
+    if foreground {
+        return Ok(());
+    }
+    let mut stdout = std::io::stdout().lock();
+    // The starter may be gone; we serve all the same.
+    let _ = writeln!(stdout, "{}", start::READY).and_then(|()| stdout.flush());
+    // Its pipe ends here: nothing of it stays open in us.
+    let null = std::fs::File::options().write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdout(&null).map_err(std::io::Error::from)?;
+    Ok(())
+}
+
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "systemd was not told");
+    }
+}
+
+/// An error with its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(e) = source {
+        let more = e.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = e.source();
+    }
+    text
+}
+
+/// What `host status` shows.
+struct Account {
+    started: jiff::Timestamp,
+    store: PathBuf,
+}
+
+impl Account {
+    fn report(&self) -> status::Report {
+        status::Report {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: self.started,
+            store_bytes: size_of(&self.store),
+            ..status::Report::default()
+        }
+    }
+}
+
+/// Bytes of the database with its write-ahead log.
+fn size_of(store: &Path) -> u64 {
+    let wal = store.with_extension("db-wal");
+    [store, &wal].iter().filter_map(|p| std::fs::metadata(p).ok()).map(|m| m.len()).sum()
+}
+
+struct Signals {
+    term: tokio::signal::unix::Signal,
+    int: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+    }
+
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! has no parent that could take it down.
 
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -85,7 +86,8 @@ fn spawn(paths: &Paths) -> Result<String, String> {
     let failed = |e: std::io::Error| format!("cannot start the host daemon: {e}");
     let exe = std::env::current_exe().map_err(failed)?;
     // Panics and the like; everything else goes to the log by itself.
-    let stderr = std::fs::File::options().append(true).create(true).open(paths.host_log()).map_err(failed)?;
+    let stderr =
+        std::fs::File::options().append(true).create(true).mode(0o600).open(paths.host_log()).map_err(failed)?;
     let mut command = Command::new(exe);
     command
         .args(["host", "start", "--daemon"])
