@@ -19,7 +19,8 @@ pub async fn run(ctx: &Context) -> Result<(), Error> {
         create(&Api::all(ctx.client.clone()), &namespace, "namespace").await?;
     }
     let marks: Api<ConfigMap> = Api::namespaced(ctx.client.clone(), MARK_NAMESPACE);
-    let mark = marks.get_opt(MARK).await.map_err(|e| Error::Read { what: "the first-start mark", source: Box::new(e) })?;
+    let mark =
+        marks.get_opt(MARK).await.map_err(|e| Error::Read { what: "the first-start mark", source: Box::new(e) })?;
     if mark.is_some() {
         return Ok(());
     }

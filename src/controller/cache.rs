@@ -25,7 +25,9 @@ use crate::types::{
 };
 
 /// A kind that the controllers watch.
-pub trait Watched: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static {
+pub trait Watched:
+    Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static
+{
     /// Which.
     const KIND: Kind;
 

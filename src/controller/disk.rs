@@ -9,14 +9,14 @@ use kube::{Resource, ResourceExt};
 
 use super::cache::{Watched, namespace};
 use super::devices::{copied_by, machines_naming, mounted_by};
-use super::source::{Availability, Before, Making, Move, Source, Stage, availability, duration, plan, speed, upload};
 use super::source::upload_deadline;
+use super::source::{Availability, Before, Making, Move, Source, Stage, availability, duration, plan, speed, upload};
 use super::{Context, Error};
 use crate::host::{VolumeId, VolumeInfo, VolumeKind, VolumeState};
 use crate::types::condition::{self, Status};
 use crate::types::quantity::format_bytes;
 use crate::types::{
-    AttachedMachine, CreationDuration, DiskPhase, DiskStats, VirtualDisk, VirtualDiskStatus,
+    AttachedMachine, Condition, CreationDuration, DiskPhase, DiskStats, VirtualDisk, VirtualDiskStatus,
 };
 
 const CLEANUP: &str = "virtualization.deckhouse.io/vd-cleanup";
@@ -233,7 +233,9 @@ fn status(f: &Facts<'_>, growth: Option<Growth>, ctx: &Context) -> VirtualDiskSt
         condition::set(&mut conditions, type_, status, reason, message, generation, now);
     };
     match f.available {
-        _ if matches!(f.stage, Stage::Ready(_)) => set("DatasourceReady", Status::True, "DatasourceReady", String::new()),
+        _ if matches!(f.stage, Stage::Ready(_)) => {
+            set("DatasourceReady", Status::True, "DatasourceReady", String::new())
+        }
         Availability::Ready { .. } => set("DatasourceReady", Status::True, "DatasourceReady", String::new()),
         Availability::Waiting { reason, message } => set("DatasourceReady", Status::False, reason, message.clone()),
         Availability::Impossible { message } => set("DatasourceReady", Status::Unknown, "Unknown", message.clone()),
@@ -305,7 +307,7 @@ fn attached(usage: &Use) -> Option<Vec<AttachedMachine>> {
     (!usage.machines.is_empty()).then(|| usage.machines.clone())
 }
 
-fn set_in_use(conditions: &mut Vec<condition::Condition>, usage: &Use, generation: Option<i64>, now: Timestamp) {
+fn set_in_use(conditions: &mut Vec<Condition>, usage: &Use, generation: Option<i64>, now: Timestamp) {
     let (status, reason, message) = if usage.copied_by.is_some() {
         (Status::True, "UsedForImageCreation", format!("In use: {}.", holder(usage)))
     } else if usage.is_busy() {

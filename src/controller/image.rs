@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use kube::ResourceExt;
 use kube::runtime::controller::Action;
-use kube::{Resource, ResourceExt};
 
 use super::cache::{Cache, Watched, namespace};
 use super::devices::{holds, machine_id, machines_naming};
@@ -17,7 +17,8 @@ use crate::host::{VolumeId, VolumeKind, VolumeState};
 use crate::types::condition::{self, Status};
 use crate::types::quantity::human_bytes;
 use crate::types::{
-    BlockDeviceKind, ClusterVirtualImage, ImageDataSource, ImagePhase, ImageSize, VirtualImage, VirtualImageStatus,
+    BlockDeviceKind, ClusterVirtualImage, Condition, ImageDataSource, ImagePhase, ImageSize, VirtualImage,
+    VirtualImageStatus,
 };
 
 /// What the two kinds have in common.
@@ -136,7 +137,11 @@ async fn look<K: Image>(image: Arc<K>, ctx: Arc<Context>) -> Result<Action, Erro
                     break stage;
                 }
                 fresh = false;
-                ctx.events.normal(image.as_ref(), "VirtualImageSpecHasBeenChanged", "The spec was changed: started over.");
+                ctx.events.normal(
+                    image.as_ref(),
+                    "VirtualImageSpecHasBeenChanged",
+                    "The spec was changed: started over.",
+                );
             }
         }
     };
@@ -181,12 +186,7 @@ fn users<K: Image>(image: &K, id: &VolumeId, ctx: &Context) -> Vec<(String, Stri
     found
 }
 
-fn in_use(
-    conditions: &mut Vec<condition::Condition>,
-    users: &[(String, String)],
-    generation: Option<i64>,
-    ctx: &Context,
-) {
+fn in_use(conditions: &mut Vec<Condition>, users: &[(String, String)], generation: Option<i64>, ctx: &Context) {
     let (status, reason) = if users.is_empty() { (Status::False, "NotInUse") } else { (Status::True, "InUse") };
     condition::set(conditions, "InUse", status, reason, words(users), generation, ctx.now());
 }
@@ -240,8 +240,7 @@ fn status<K: Image>(
     }
     if K::KIND == Kind::ClusterImage {
         let namespaces: BTreeSet<&str> = users.iter().map(|(_, ns)| ns.as_str()).filter(|n| !n.is_empty()).collect();
-        new.used_in_namespaces =
-            (!namespaces.is_empty()).then(|| namespaces.into_iter().map(str::to_owned).collect());
+        new.used_in_namespaces = (!namespaces.is_empty()).then(|| namespaces.into_iter().map(str::to_owned).collect());
     }
     let mut conditions = old.conditions.clone().unwrap_or_default();
     let mut set = |type_: &str, status: Status, reason: &str, message: String| {

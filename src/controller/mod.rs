@@ -109,6 +109,8 @@ pub struct Context {
     retries: Mutex<HashMap<Key, u32>>,
     /// When the waits for uploads began.
     uploads: Mutex<HashMap<VolumeId, jiff::Timestamp>>,
+    /// When and for which launch of its machine an attachment was last asked for.
+    plugging: Mutex<HashMap<String, (u64, jiff::Timestamp)>>,
     /// Machines that wait for room or for others to leave; woken when an instance ends.
     waiting: Mutex<BTreeSet<Key>>,
 }
@@ -176,6 +178,7 @@ pub async fn run(
         machine_memory: machine::Shared::default(),
         retries: Mutex::default(),
         uploads: Mutex::default(),
+        plugging: Mutex::default(),
         waiting: Mutex::default(),
     });
 
@@ -255,7 +258,8 @@ impl Drive<'_> {
             }
             .boxed()
         };
-        let results = applier(once, retry::<K>, self.ctx.clone(), store, queue, Config::default().concurrency(CONCURRENCY));
+        let results =
+            applier(once, retry::<K>, self.ctx.clone(), store, queue, Config::default().concurrency(CONCURRENCY));
         self.tasks.spawn(results.for_each(|_| std::future::ready(())));
     }
 }

@@ -128,7 +128,8 @@ fn status(name: &str, facts: &NodeFacts, old: &Value, now: Timestamp) -> Value {
 fn condition(old: &Value, now: Timestamp, type_: &str, yes: bool, reason: &str, message: String) -> Value {
     let status = if yes { "True" } else { "False" };
     let stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let before = old["conditions"].as_array().into_iter().flatten().find(|c| c["type"] == type_ && c["status"] == status);
+    let before =
+        old["conditions"].as_array().into_iter().flatten().find(|c| c["type"] == type_ && c["status"] == status);
     let since = before.and_then(|c| c["lastTransitionTime"].as_str()).unwrap_or(&stamp).to_owned();
     json!({
         "type": type_,

@@ -11,8 +11,8 @@ use super::{Context, UploadBase};
 use crate::host::{VolumeFailure, VolumeId, VolumeInfo, VolumeKind, VolumeRequest, VolumeSource, VolumeState};
 use crate::types::quantity::human_bytes;
 use crate::types::{
-    Checksum, ContainerImageSource, DataSourceType, DownloadSpeed, HttpSource, ImagePhase, ImageUploadUrls,
-    SourceKind, UploadSource, VirtualImageStatus,
+    Checksum, ContainerImageSource, DataSourceType, DownloadSpeed, HttpSource, ImagePhase, ImageUploadUrls, SourceKind,
+    UploadSource, VirtualImageStatus,
 };
 
 /// A data source of either kind of object, in one shape.
@@ -158,7 +158,8 @@ fn disk(ctx: &Context, namespace: &str, name: &str) -> Availability {
         return Availability::Waiting { reason: "VirtualDiskNotReady", message };
     }
     if let Some(vm) = super::devices::mounted_by(ctx, &vd).first() {
-        let message = format!("VirtualDisk {name} is attached to the running machine {vm}; stop it or detach the disk.");
+        let message =
+            format!("VirtualDisk {name} is attached to the running machine {vm}; stop it or detach the disk.");
         return Availability::Waiting { reason: "VirtualDiskAttachedToVirtualMachine", message };
     }
     Availability::Ready { source: VolumeSource::Volume(id), checksums: vec![], uid: Some(uid) }
@@ -247,10 +248,7 @@ pub fn plan(m: &Making<'_>) -> (Move, Stage) {
             Availability::Impossible { message } => (Move::None, Stage::Failed("ProvisioningFailed", message.clone())),
             Availability::Ready { source: VolumeSource::Blank, .. } if m.size.is_none() => (
                 Move::None,
-                Stage::Failed(
-                    "ProvisioningFailed",
-                    "A blank disk needs spec.persistentVolumeClaim.size.".into(),
-                ),
+                Stage::Failed("ProvisioningFailed", "A blank disk needs spec.persistentVolumeClaim.size.".into()),
             ),
             Availability::Ready { source, checksums, .. } => {
                 let request = VolumeRequest { source: source.clone(), size: m.size, checksums: checksums.clone() };

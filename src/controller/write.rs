@@ -1,14 +1,13 @@
 //! Writing to the API: only what changed, only the fields we own.
 
-use k8s_openapi::NamespaceResourceScope;
+use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::Context;
 use super::cache::{Cache, Watched, namespace};
 use super::error::Error;
-use super::Context;
 
 /// The smallest merge patch that turns `old` into `new`; `None` if they are equal. Arrays are replaced whole.
 pub fn merge_patch(old: &Value, new: &Value) -> Option<Value> {
@@ -141,14 +140,6 @@ pub enum Created {
 
 fn not_found(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
-}
-
-/// Reference to a namespaced object as the controller owner of another.
-pub fn owner<K>(object: &K) -> Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-{
-    object.controller_owner_ref(&())
 }
 
 #[cfg(test)]

@@ -56,8 +56,7 @@ pub fn fate(
 pub async fn reconcile(lease: Arc<VirtualMachineIPAddressLease>, ctx: Arc<Context>) -> Result<Action, Error> {
     let now = (ctx.options.clock)();
     let holder = lease.spec.virtual_machine_ip_address_ref.as_ref().filter(|h| !h.name.is_empty());
-    let exists = holder
-        .is_some_and(|h| ctx.addresses.at(&Key::new(Kind::Address, &h.namespace, &h.name)).is_some());
+    let exists = holder.is_some_and(|h| ctx.addresses.at(&Key::new(Kind::Address, &h.namespace, &h.name)).is_some());
     let old = lease.status.clone().unwrap_or_default();
     let released_at = old
         .conditions

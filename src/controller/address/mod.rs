@@ -38,6 +38,10 @@ pub async fn reconcile(vmip: Arc<VirtualMachineIPAddress>, ctx: Arc<Context>) ->
     let bind = bind(&vmip, &ctx).await?;
     let old = vmip.status.clone().unwrap_or_default();
     let new = status(&vmip, &old, &bind, user.as_deref(), (ctx.options.clock)());
+    if let Bind::Bound { address, fresh: true } = &bind {
+        let text = format!("{address} was allocated by lease {}.", lease_name(*address));
+        ctx.events.normal(vmip.as_ref(), "IPAddressHasBeenAllocated", text);
+    }
     announce(&vmip, &old, &new, &ctx);
     let report = ctx.report(&ctx.addresses, vmip.as_ref(), vmip.status.as_ref(), &new);
     // The address is of use as soon as the status says it; the finalizer may follow.
@@ -161,7 +165,12 @@ fn status(
     };
     match user {
         Some(_) if phase == AddressPhase::Attached => set("Attached", Status::True, "Attached", ""),
-        Some(vm) => set("Attached", Status::False, "VirtualMachineNotFound", &format!("Waits for its address; then {vm} gets it.")),
+        Some(vm) => set(
+            "Attached",
+            Status::False,
+            "VirtualMachineNotFound",
+            &format!("Waits for its address; then {vm} gets it."),
+        ),
         None => set("Attached", Status::False, "VirtualMachineNotFound", "No virtual machine uses this address."),
     }
     VirtualMachineIPAddressStatus {
@@ -209,7 +218,8 @@ async fn release(vmip: &Arc<VirtualMachineIPAddress>, user: Option<&str>, ctx: &
         tracing::debug!(vmip = %vmip.name_any(), vm, "deletion waits for the machine");
         return Ok(Action::await_change());
     }
-    for key in ctx.wakeup.graph.lock().naming(&vmip.key(), Kind::Lease) {
+    let leases = ctx.wakeup.graph.lock().naming(&vmip.key(), Kind::Lease);
+    for key in leases {
         if let Some(held) = ctx.leases.at(&key) {
             lease::release(ctx, &held).await?;
             ctx.events.normal(vmip.as_ref(), "Released", format!("Lease {} is released.", key.name));

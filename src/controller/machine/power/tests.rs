@@ -55,12 +55,7 @@ fn ends_of_an_instance() {
 fn a_new_machine_starts_when_its_policy_and_the_gate_say_so() {
     for (policy, starts) in POLICIES.into_iter().zip([true, true, false, false]) {
         for gate_open in [true, false] {
-            let s = Situation {
-                memory: None,
-                launch: 0,
-                gate_open,
-                ..situation(policy, &MachineState::Absent)
-            };
+            let s = Situation { memory: None, launch: 0, gate_open, ..situation(policy, &MachineState::Absent) };
             let d = decide(&s);
             assert_eq!(d.deed == Deed::Start, starts && gate_open, "{policy:?} {gate_open}");
             assert_eq!(d.wanted_on(), starts);
@@ -172,7 +167,8 @@ fn automatic_approval_restarts_gracefully_and_only_with_an_open_gate() {
 
 #[test]
 fn a_forced_request_overtakes_a_stop_in_progress() {
-    for (ask, deed) in [(Ask::Stop(true), Deed::Kill), (Ask::Restart(true), Deed::Kill), (Ask::Stop(false), Deed::None)] {
+    for (ask, deed) in [(Ask::Stop(true), Deed::Kill), (Ask::Restart(true), Deed::Kill), (Ask::Stop(false), Deed::None)]
+    {
         let r = request(ask);
         let s = Situation { request: Some(&r), ..situation(Manual, &MachineState::Stopping) };
         assert_eq!(decide(&s).deed, deed, "{ask:?}");

@@ -1,0 +1,296 @@
+//! Status of a machine, written whole from what was observed. Pure.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{Resource, ResourceExt};
+
+use super::super::source::duration;
+use super::changes::Pending;
+use super::gate::{Check, MAX_DEVICES, quiet};
+use super::gather::{AddressFact, Gathered};
+use super::power::exists;
+use super::translate::{core_fraction, device_id, mac, topology};
+use crate::host::{EndReason, MachineState, VolumeInfo};
+use crate::types::condition::{self, Status};
+use crate::types::quantity::format_bytes;
+use crate::types::{
+    BlockDeviceKind, BlockDeviceStatus, Condition, CpuStatus, LaunchTimeDuration, MachinePhase, MachineStats,
+    MachineVersions, MemoryStatus, NetworkStatus, PhaseTransition, Quantity, ResourcesStatus, VirtualMachineSpec,
+    VirtualMachineStatus,
+};
+
+/// Phase transitions kept.
+const TRANSITIONS: usize = 5;
+
+/// What the report is made from.
+pub struct Facts<'a> {
+    /// The facts.
+    pub g: &'a Gathered,
+    /// The gate's conditions.
+    pub checks: &'a [Check],
+    /// An instance is owed or there.
+    pub wanted_on: bool,
+    /// Why a machine that is wanted on is not being started although the gate is open: placement, back-off.
+    pub waiting: Option<&'a str>,
+    /// Changes of the spec.
+    pub pending: &'a Pending,
+    /// Hot-plugged devices: kind, name, facts, attachment.
+    pub plugged: &'a [Plugged],
+    /// Name of the node.
+    pub node: &'a str,
+    /// QEMU's version.
+    pub qemu: Option<&'a str>,
+    /// When the current phase began, as exactly as we know.
+    pub phase_since: Option<Timestamp>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// A hot-plugged device that the instance has.
+#[derive(Debug, Clone)]
+pub struct Plugged {
+    /// Kind of its object.
+    pub kind: BlockDeviceKind,
+    /// Name of its object.
+    pub name: String,
+    /// Its volume.
+    pub info: Option<VolumeInfo>,
+    /// Name of the attachment.
+    pub attachment: Option<String>,
+}
+
+/// The phase.
+pub fn phase(f: &Facts<'_>) -> MachinePhase {
+    if f.g.vm.meta().deletion_timestamp.is_some() {
+        return MachinePhase::Terminating;
+    }
+    match f.g.observation.state {
+        MachineState::Starting => MachinePhase::Starting,
+        MachineState::Running { .. } => MachinePhase::Running,
+        MachineState::Paused { .. } => MachinePhase::Pause,
+        MachineState::Stopping => MachinePhase::Stopping,
+        MachineState::Absent | MachineState::Ended { .. } if f.wanted_on => MachinePhase::Pending,
+        MachineState::Absent | MachineState::Ended { .. } => MachinePhase::Stopped,
+    }
+}
+
+/// The whole status.
+pub fn report(f: &Facts<'_>) -> VirtualMachineStatus {
+    let g = f.g;
+    let old = g.vm.status.clone().unwrap_or_default();
+    let phase = phase(f);
+    let up = exists(&g.observation.state);
+    let running_spec = g.applied.as_ref().unwrap_or(&g.vm.spec);
+    let (address_name, address) = address(g, &old, up);
+    let mut new = VirtualMachineStatus {
+        phase: Some(phase),
+        node_name: up.then(|| f.node.to_owned()),
+        networks: networks(g, address.as_deref()),
+        virtual_machine_ip_address_name: address_name,
+        ip_address: address,
+        block_device_refs: Some(block_devices(f, running_spec)),
+        guest_os_info: old.guest_os_info.clone().filter(|_| up),
+        resources: Some(resources(running_spec)),
+        restart_awaiting_changes: f.pending.waits().then(|| f.pending.entries.clone()),
+        stats: Some(stats(f, &old, phase)),
+        migration_state: old.migration_state.clone(),
+        versions: f.qemu.filter(|_| up).map(|v| MachineVersions { qemu: Some(v.to_owned()), libvirt: None }),
+        observed_generation: g.vm.meta().generation,
+        ..VirtualMachineStatus::default()
+    };
+    new.conditions = Some(conditions(f, old.conditions.unwrap_or_default(), phase));
+    new
+}
+
+/// Name and address to show. What a running machine has is not replaced.
+fn address(g: &Gathered, old: &VirtualMachineStatus, up: bool) -> (Option<String>, Option<String>) {
+    if up && old.ip_address.is_some() {
+        return (old.virtual_machine_ip_address_name.clone(), old.ip_address.clone());
+    }
+    match &g.address {
+        AddressFact::None => (None, None),
+        AddressFact::Ready { name, address } => (Some(name.clone()), Some(address.to_string())),
+        AddressFact::Missing { name, .. } | AddressFact::NotBound { name, .. } | AddressFact::Taken { name, .. } => {
+            (Some(name.clone()), None)
+        }
+    }
+}
+
+fn networks(g: &Gathered, address: Option<&str>) -> Option<Vec<NetworkStatus>> {
+    if g.address == AddressFact::None {
+        return None;
+    }
+    let mac = mac(&g.vm.uid().unwrap_or_default());
+    let text = mac.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(":");
+    Some(vec![NetworkStatus {
+        id: Some(1),
+        type_: "Main".into(),
+        name: None,
+        mac_address: Some(text),
+        virtual_machine_mac_address_name: None,
+        ip_address: address.map(str::to_owned),
+    }])
+}
+
+fn block_devices(f: &Facts<'_>, spec: &VirtualMachineSpec) -> Vec<BlockDeviceStatus> {
+    let has = |id: &str| f.g.observation.devices.iter().any(|d| d.id == id);
+    let size = |kind: BlockDeviceKind, name: &str| {
+        let fact = f.g.devices.iter().find(|d| d.reference.kind == kind && d.name() == name);
+        fact.and_then(|d| d.info.as_ref()).map(|i| format_bytes(i.virtual_size)).unwrap_or_default()
+    };
+    let fixed = spec.block_device_refs.iter().map(|r| BlockDeviceStatus {
+        kind: r.kind,
+        name: r.name.clone(),
+        size: size(r.kind, &r.name),
+        attached: exists(&f.g.observation.state) && has(&device_id(r.kind, &r.name)),
+        hotplugged: None,
+        target: None,
+        virtual_machine_block_device_attachment_name: None,
+        boot_order: r.boot_order,
+    });
+    let plugged = f.plugged.iter().map(|p| BlockDeviceStatus {
+        kind: p.kind,
+        name: p.name.clone(),
+        size: p.info.as_ref().map(|i| format_bytes(i.virtual_size)).unwrap_or_default(),
+        attached: true,
+        hotplugged: Some(true),
+        target: None,
+        virtual_machine_block_device_attachment_name: p.attachment.clone(),
+        boot_order: None,
+    });
+    fixed.chain(plugged).take(2 * MAX_DEVICES).collect()
+}
+
+fn resources(spec: &VirtualMachineSpec) -> ResourcesStatus {
+    let cores = spec.cpu.cores;
+    let fraction = core_fraction(spec);
+    let milli = (i64::from(cores) * 1000 * i64::from(fraction) + 99) / 100;
+    let requested = if milli % 1000 == 0 { (milli / 1000).to_string() } else { format!("{milli}m") };
+    ResourcesStatus {
+        cpu: CpuStatus {
+            cores,
+            core_fraction: Some(format!("{fraction}%")),
+            requested_cores: Some(Quantity(requested)),
+            runtime_overhead: Some(Quantity("0".into())),
+            topology: Some(topology(cores)),
+        },
+        memory: MemoryStatus { size: spec.memory.size.clone(), runtime_overhead: Some(Quantity("0".into())) },
+    }
+}
+
+fn stats(f: &Facts<'_>, old: &VirtualMachineStatus, phase: MachinePhase) -> MachineStats {
+    let mut stats = old.stats.clone().unwrap_or_default();
+    let mut transitions = stats.phases_transitions.take().unwrap_or_default();
+    let before = transitions.last().map(|t| t.phase);
+    if before != Some(phase) {
+        transitions.push(PhaseTransition { phase, timestamp: Some(Time(f.now)) });
+        let excess = transitions.len().saturating_sub(TRANSITIONS);
+        transitions.drain(..excess);
+        let mut took = stats.launch_time_duration.take().unwrap_or_default();
+        if phase == MachinePhase::Pending {
+            took = LaunchTimeDuration::default();
+        }
+        if let (Some(from), Some(before)) = (f.phase_since, before) {
+            match (before, phase, &f.g.observation.state) {
+                (MachinePhase::Pending, MachinePhase::Starting, _) => {
+                    took.waiting_for_dependencies = Some(duration(from, f.now));
+                }
+                (MachinePhase::Starting, MachinePhase::Running, MachineState::Running { since }) => {
+                    took.virtual_machine_starting = Some(duration(from, (*since).max(from)));
+                }
+                _ => {}
+            }
+        }
+        stats.launch_time_duration = (took != LaunchTimeDuration::default()).then_some(took);
+    }
+    if let (MachineState::Running { since }, true, Some(took)) =
+        (&f.g.observation.state, f.g.observation.agent_connected, stats.launch_time_duration.as_mut())
+    {
+        took.guest_os_agent_starting.get_or_insert_with(|| duration(*since, f.now));
+    }
+    stats.last_start_time = match f.g.observation.state {
+        MachineState::Running { since } => Some(Time(since)),
+        _ => None,
+    };
+    stats.phases_transitions = Some(transitions);
+    stats
+}
+
+fn conditions(f: &Facts<'_>, old: Vec<Condition>, phase: MachinePhase) -> Vec<Condition> {
+    let generation = f.g.vm.meta().generation;
+    let mut all: Vec<Condition> = Vec::new();
+    let mut set = |type_: &str, status: Status, reason: &str, message: String| {
+        // Carry the old one over first, so that its transition time stays if the status does.
+        all.extend(condition::find(&old, type_).cloned());
+        condition::set(&mut all, type_, status, reason, message, generation, f.now);
+    };
+    for check in f.checks {
+        set(check.type_, check.status, check.reason, check.message.clone());
+    }
+    let (status, reason, message) = running(f);
+    set("Running", status, reason, message);
+    if !quiet(phase) && phase != MachinePhase::Terminating {
+        let connected = f.g.observation.agent_connected;
+        let reason = if connected { "AgentReady" } else { "AgentNotReady" };
+        let message = if connected { "" } else { "The guest agent does not answer; the guest may not have one." };
+        set("AgentReady", connected.into(), reason, message.into());
+        if f.pending.waits() {
+            set("ConfigurationApplied", Status::False, "ConfigurationNotApplied", not_applied(f));
+            let message = format!("{} change(s) take effect at the next restart.", f.pending.entries.len());
+            set("AwaitingRestartToApplyConfiguration", Status::True, "ChangesPendingRestart", message);
+        }
+    }
+    let (status, reason, message) = migratable(f);
+    set("Migratable", status, reason, message.into());
+    all
+}
+
+fn not_applied(f: &Facts<'_>) -> String {
+    match super::gate::blocker(f.checks) {
+        Some(check) => format!("A restart now would leave the machine down: {}", check.message),
+        None => "The running machine has an older configuration: restart it to apply the changes.".into(),
+    }
+}
+
+fn running(f: &Facts<'_>) -> (Status, &'static str, String) {
+    match &f.g.observation.state {
+        MachineState::Running { .. } => (Status::True, "Running", String::new()),
+        MachineState::Paused { status } => {
+            (Status::False, "GuestNotRunning", format!("The guest is held (QEMU says: {status})."))
+        }
+        MachineState::Starting => (Status::False, "PodNotStarted", "QEMU is being started.".into()),
+        MachineState::Stopping => (Status::False, "PodTerminating", "The guest is being shut down.".into()),
+        MachineState::Ended { reason, .. } => {
+            let what = ended(reason);
+            let text = match (f.wanted_on, f.waiting) {
+                (true, Some(waiting)) => format!("{what} {waiting}"),
+                _ => what,
+            };
+            let failed = !matches!(reason, EndReason::GuestShutdown | EndReason::GuestReset | EndReason::Requested);
+            let reason = if failed { "InternalVirtualMachineError" } else { "NotRunning" };
+            (Status::False, reason, text.trim().to_owned())
+        }
+        MachineState::Absent => match (f.wanted_on, f.waiting) {
+            (true, Some(waiting)) => (Status::False, "PodNotStarted", waiting.to_owned()),
+            _ => (Status::False, "NotRunning", String::new()),
+        },
+    }
+}
+
+fn ended(reason: &EndReason) -> String {
+    match reason {
+        EndReason::GuestShutdown => "The guest powered itself off.".into(),
+        EndReason::GuestReset => "The guest asked for a reboot.".into(),
+        EndReason::GuestPanic => "The guest's kernel panicked.".into(),
+        EndReason::Requested => String::new(),
+        EndReason::Crashed { detail } => format!("QEMU ended unexpectedly: {detail}"),
+        EndReason::StartFailed { detail } => format!("The last start failed: {detail}"),
+    }
+}
+
+fn migratable(f: &Facts<'_>) -> (Status, &'static str, &'static str) {
+    if !exists(&f.g.observation.state) {
+        return (Status::False, "VirtualMachineNonMigratable", "The machine has no instance.");
+    }
+    (Status::False, "VirtualMachineNonMigratable", "This host is the only node; another node needs a cluster.")
+}

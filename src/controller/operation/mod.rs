@@ -1,0 +1,238 @@
+//! VirtualMachineOperation: checked once, executed once, its outcome recorded. The machine's reconciler does the
+//! steps; here the request is put on record and its end is noticed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::runtime::controller::Action;
+use kube::{Resource, ResourceExt};
+use serde_json::json;
+
+use super::cache::{Watched, namespace};
+use super::devices::machine_id;
+use super::graph::{Key, Kind};
+use super::machine::power::{Ask, Request};
+use super::{Context, Error};
+use crate::types::condition::{self, Status};
+use crate::types::{
+    Condition, MachinePhase, OperationPhase, OperationType, VirtualMachine, VirtualMachineOperation,
+    VirtualMachineOperationStatus,
+};
+
+pub mod plan;
+
+use plan::{Progress, Refusal, applicable, progress, reason, supersedes, unsupported};
+
+/// Label of an operation: UID of its machine.
+pub const UID_LABEL: &str = "virtualization.deckhouse.io/virtual-machine-uid";
+/// Annotation of an operation that was executed: number of the machine's latest launch at that time.
+const LAUNCH: &str = "vmdeck.io/launch";
+/// Finished operations are kept that long.
+const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
+/// So many finished operations are kept for each machine.
+const KEPT: usize = 10;
+
+/// The operation in progress that the machine has to serve.
+pub fn request_for(vm: &VirtualMachine, ctx: &Context) -> Option<Request> {
+    let keys = ctx.wakeup.graph.lock().naming(&vm.key(), Kind::Operation);
+    let active = keys.iter().filter_map(|k| ctx.operations.at(k)).filter(|op| {
+        phase(op) == Some(OperationPhase::InProgress) && op.meta().deletion_timestamp.is_none() && belongs_to(op, vm)
+    });
+    let newest = active.max_by_key(|op| order(op))?;
+    let force = newest.spec.force.unwrap_or(false);
+    let ask = match newest.spec.type_ {
+        OperationType::Start => Ask::Start,
+        OperationType::Stop => Ask::Stop(force),
+        OperationType::Restart => Ask::Restart(force),
+        OperationType::Evict | OperationType::Migrate | OperationType::Restore | OperationType::Clone => return None,
+    };
+    Some(Request { operation: newest.name_any(), ask, launch: launch(&newest)? })
+}
+
+/// Whether an operation was made for this very machine and not for an earlier one of the same name.
+pub fn belongs_to(op: &VirtualMachineOperation, vm: &VirtualMachine) -> bool {
+    op.labels().get(UID_LABEL) == vm.meta().uid.as_ref()
+}
+
+fn phase(op: &VirtualMachineOperation) -> Option<OperationPhase> {
+    op.status.as_ref().and_then(|s| s.phase)
+}
+
+fn launch(op: &VirtualMachineOperation) -> Option<u64> {
+    op.annotations().get(LAUNCH)?.parse().ok()
+}
+
+fn order(op: &VirtualMachineOperation) -> (Option<Timestamp>, String) {
+    (op.creation_timestamp().map(|t| t.0), op.name_any())
+}
+
+/// One look at one operation.
+pub async fn reconcile(op: Arc<VirtualMachineOperation>, ctx: Arc<Context>) -> Result<Action, Error> {
+    if op.meta().deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let ns = namespace(op.as_ref());
+    let vm = ctx.machines.get(&ns, &op.spec.virtual_machine_name);
+    match phase(&op) {
+        Some(p) if p.is_final() => collect(&op, &ctx).await,
+        Some(OperationPhase::InProgress) => follow(&op, vm.as_deref(), &ctx).await,
+        _ => begin(op, vm, &ctx).await,
+    }
+}
+
+/// Other operations on the same machine.
+fn siblings(op: &VirtualMachineOperation, ctx: &Context) -> Vec<Arc<VirtualMachineOperation>> {
+    let machine = Key::new(Kind::Machine, &namespace(op), &op.spec.virtual_machine_name);
+    let keys = ctx.wakeup.graph.lock().naming(&machine, Kind::Operation);
+    keys.iter().filter_map(|k| ctx.operations.at(k)).filter(|o| o.uid() != op.uid()).collect()
+}
+
+async fn begin(
+    op: Arc<VirtualMachineOperation>,
+    vm: Option<Arc<VirtualMachine>>,
+    ctx: &Context,
+) -> Result<Action, Error> {
+    if phase(&op).is_none() {
+        ctx.events.normal(op.as_ref(), "VirtualMachineOperationStarted", "The operation was created.");
+    }
+    let Some(vm) = vm else {
+        let name = &op.spec.virtual_machine_name;
+        let message = format!("VirtualMachine {name} does not exist in namespace {}.", namespace(op.as_ref()));
+        return fail(&op, Refusal { reason: reason::NO_MACHINE, message }, ctx).await;
+    };
+    let mine = (op.spec.type_, op.spec.force.unwrap_or(false));
+    let older: Vec<_> = siblings(&op, ctx)
+        .into_iter()
+        .filter(|o| !phase(o).is_some_and(OperationPhase::is_final) && order(o) < order(&op))
+        .filter(|o| o.meta().deletion_timestamp.is_none())
+        .collect();
+    let unbeatable = older.iter().find(|o| !supersedes(mine, (o.spec.type_, o.spec.force.unwrap_or(false))));
+    if let Some(other) = unbeatable {
+        let message = format!(
+            "VirtualMachineOperation {} ({}) is still active: let it finish or delete it first.",
+            other.name_any(),
+            other.spec.type_.as_str()
+        );
+        return fail(&op, Refusal { reason: reason::BUSY, message }, ctx).await;
+    }
+    let shown = vm.status.as_ref().and_then(|s| s.phase).unwrap_or(MachinePhase::Pending);
+    if let Err(refusal) = applicable(mine.0, mine.1, shown, vm.spec.run_policy) {
+        return fail(&op, refusal, ctx).await;
+    }
+    let words = unsupported(mine.0);
+    if !words.is_empty() {
+        return fail(&op, Refusal { reason: reason::FAILED, message: words.into() }, ctx).await;
+    }
+    for other in older {
+        supersede(&other, &op, ctx).await?;
+    }
+    let launch = ctx.host.observe(&machine_id(&vm)).launch;
+    let metadata = json!({
+        "labels": { UID_LABEL: vm.uid() },
+        "annotations": { LAUNCH: launch.to_string() },
+    });
+    ctx.patch_metadata(&ctx.operations, op.as_ref(), metadata).await?;
+    let op = ctx.operations.newest(op);
+    let now = ctx.now();
+    let generation = op.meta().generation;
+    let mut conditions = op.status.as_ref().and_then(|s| s.conditions.clone()).unwrap_or_default();
+    let going = match op.spec.type_ {
+        OperationType::Start => "StartInProgress",
+        OperationType::Stop => "StopInProgress",
+        _ => "RestartInProgress",
+    };
+    condition::set(&mut conditions, "SignalSent", Status::True, "SignalSentSuccess", "", generation, now);
+    condition::set(&mut conditions, "Completed", Status::False, going, "", generation, now);
+    write(&op, OperationPhase::InProgress, conditions, ctx).await?;
+    ctx.events.normal(op.as_ref(), "VirtualMachineOperationInProgress", "The operation is being carried out.");
+    Ok(Action::await_change())
+}
+
+async fn follow(op: &VirtualMachineOperation, vm: Option<&VirtualMachine>, ctx: &Context) -> Result<Action, Error> {
+    let Some(vm) = vm.filter(|vm| belongs_to(op, vm)) else {
+        let message = "The machine was deleted before the operation was done.".to_owned();
+        return fail(op, Refusal { reason: reason::NO_MACHINE, message }, ctx).await;
+    };
+    let observation = ctx.host.observe(&machine_id(vm));
+    let shown = vm.status.as_ref().and_then(|s| s.phase).unwrap_or(MachinePhase::Pending);
+    let asked = launch(op).unwrap_or(0);
+    match progress(op.spec.type_, asked, &observation.state, observation.launch, shown, vm.spec.run_policy) {
+        Progress::Going => Ok(Action::await_change()),
+        Progress::Failed(refusal) => fail(op, refusal, ctx).await,
+        Progress::Done => {
+            let mut conditions = conditions(op);
+            let generation = op.meta().generation;
+            condition::set(&mut conditions, "Completed", Status::True, reason::DONE, "", generation, ctx.now());
+            write(op, OperationPhase::Completed, conditions, ctx).await?;
+            ctx.events.normal(op, "VirtualMachineOperationSucceeded", "The operation is done.");
+            Ok(Action::await_change())
+        }
+    }
+}
+
+fn conditions(op: &VirtualMachineOperation) -> Vec<Condition> {
+    op.status.as_ref().and_then(|s| s.conditions.clone()).unwrap_or_default()
+}
+
+async fn fail(op: &VirtualMachineOperation, refusal: Refusal, ctx: &Context) -> Result<Action, Error> {
+    let mut conditions = conditions(op);
+    let (generation, now) = (op.meta().generation, ctx.now());
+    if refusal.reason == reason::FAILED && condition::find(&conditions, "SignalSent").is_none() {
+        condition::set(&mut conditions, "SignalSent", Status::False, "SignalSentError", "", generation, now);
+    }
+    condition::set(&mut conditions, "Completed", Status::False, refusal.reason, &refusal.message, generation, now);
+    write(op, OperationPhase::Failed, conditions, ctx).await?;
+    ctx.events.warning(op, "VirtualMachineOperationFailed", refusal.message);
+    Ok(Action::await_change())
+}
+
+async fn supersede(op: &VirtualMachineOperation, by: &VirtualMachineOperation, ctx: &Context) -> Result<(), Error> {
+    let mut conditions = conditions(op);
+    let message = format!("Superseded by VirtualMachineOperation {} ({}).", by.name_any(), by.spec.type_.as_str());
+    condition::set(
+        &mut conditions,
+        "Completed",
+        Status::True,
+        reason::SUPERSEDED,
+        message,
+        op.meta().generation,
+        ctx.now(),
+    );
+    write(op, OperationPhase::Superseded, conditions, ctx).await
+}
+
+async fn write(
+    op: &VirtualMachineOperation,
+    phase: OperationPhase,
+    conditions: Vec<Condition>,
+    ctx: &Context,
+) -> Result<(), Error> {
+    let old = op.status.clone().unwrap_or_default();
+    let new = VirtualMachineOperationStatus {
+        phase: Some(phase),
+        observed_generation: op.meta().generation,
+        conditions: Some(conditions),
+        ..old
+    };
+    ctx.report(&ctx.operations, op, op.status.as_ref(), &new).await
+}
+
+/// Removes finished operations that are too old or too many.
+async fn collect(op: &VirtualMachineOperation, ctx: &Context) -> Result<Action, Error> {
+    let finished = conditions(op).iter().find(|c| c.type_ == "Completed").map(|c| c.last_transition_time.0);
+    let deadline = finished
+        .or(op.creation_timestamp().map(|t| t.0))
+        .and_then(|t| t.checked_add(KEPT_FOR).ok())
+        .unwrap_or(Timestamp::MAX);
+    let newer = siblings(op, ctx)
+        .iter()
+        .filter(|o| phase(o).is_some_and(OperationPhase::is_final) && order(o) > order(op))
+        .count();
+    let now = ctx.now();
+    if deadline <= now || newer >= KEPT {
+        ctx.delete_exactly(op).await?;
+        return Ok(Action::await_change());
+    }
+    Ok(Action::requeue(deadline.duration_since(now).unsigned_abs()))
+}
