@@ -10,6 +10,7 @@
 
 pub mod admission;
 pub mod apply;
+mod apply_call;
 pub mod body;
 pub mod core_kinds;
 pub mod decode;

@@ -182,14 +182,16 @@ pub fn raise_generation(object: &mut Object) {
     }
 }
 
-/// Whether two objects are the same but for who wrote what and the version. `managed` counts ownership too.
-pub fn same(old: &Object, new: &Object, managed: bool) -> bool {
+/// Whether two objects are the same but for the version and for when fields were written.
+pub fn same(old: &Object, new: &Object) -> bool {
     let bare = |object: &Object| {
         let mut object = object.clone();
         let metadata = object::metadata_mut(&mut object);
         metadata.remove("resourceVersion");
-        if !managed {
-            metadata.remove("managedFields");
+        for entry in metadata.get_mut("managedFields").and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(entry) = entry.as_object_mut() {
+                entry.remove("time");
+            }
         }
         object
     };

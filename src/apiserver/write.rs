@@ -1,10 +1,12 @@
 //! create, update and patch (k8s-api.md 1.3 and 1.4).
 
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use serde_json::Value;
 
 use super::Api;
 use super::admission;
+use super::apply::{self, Writer};
 use super::core_kinds::event;
 use super::decode::Decoded;
 use super::media::{self, Wanted};
@@ -16,9 +18,10 @@ use super::request::{Collection, Face, FieldValidation, Part, Query, WriteOption
 use super::status::{Cause, Failure};
 use crate::store::{Action, Entry, Expect, Key, Write, WriteError};
 use crate::types::kinds::{self, KindInfo};
+use crate::types::schema::Schema;
 
 /// Rounds of reading and writing before a write gives up against other writers.
-const ATTEMPTS: usize = 64;
+pub(super) const ATTEMPTS: usize = 64;
 
 /// One write request.
 pub struct Call<'a> {
@@ -36,6 +39,15 @@ pub struct Call<'a> {
     pub wanted: Wanted,
 }
 
+/// Whether who owns which field is still to be found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owners {
+    /// By comparing before and after.
+    Track,
+    /// An apply has done it.
+    Known,
+}
+
 /// What is done to an object.
 enum Intent {
     Replace(Decoded),
@@ -43,7 +55,7 @@ enum Intent {
 }
 
 impl Call<'_> {
-    fn kind(&self) -> &'static KindInfo {
+    pub(super) fn kind(&self) -> &'static KindInfo {
         self.collection.resource.kind
     }
 
@@ -61,14 +73,15 @@ impl Call<'_> {
         }
         let mut warnings = Vec::new();
         self.note_duplicates(&options, &decoded.duplicates, &mut warnings)?;
-        let entry = self.create_object(decoded.object, &options, &mut warnings).await?;
+        let entry = self.create_object(decoded.object, &options, Owners::Track, &mut warnings).await?;
         self.answer(StatusCode::CREATED, &entry, warnings)
     }
 
-    async fn create_object(
+    pub(super) async fn create_object(
         &self,
         body: Object,
         options: &WriteOptions,
+        owners: Owners,
         warnings: &mut Vec<String>,
     ) -> Result<Entry, Failure> {
         let kind = self.kind();
@@ -91,6 +104,9 @@ impl Call<'_> {
             }
             let requires = self.living_namespace(object::name(&object))?;
             prepare::check(kind, None, &mut object)?;
+            if owners == Owners::Track {
+                self.track(None, &mut object, Part::Main, options);
+            }
             let key = self.collection.key(object::name(&object));
             if options.dry_run {
                 if self.api.store.get(&key).is_some() {
@@ -142,10 +158,13 @@ impl Call<'_> {
     pub async fn patch(&self, name: &str, part: Part) -> Result<Response<Body>, Failure> {
         let options = WriteOptions::of(self.query, "PatchOptions")?;
         let (patch, duplicates) = Patch::of(self.kind(), self.headers, self.body)?;
-        if !matches!(patch, Patch::Apply(_)) {
-            self.only_apply_forces(&options)?;
+        match patch {
+            Patch::Apply(decoded) => self.apply(name, part, &options, decoded).await,
+            patch => {
+                self.only_apply_forces(&options)?;
+                self.modify(name, part, &options, Intent::Patch(patch, duplicates)).await
+            }
         }
-        self.modify(name, part, &options, Intent::Patch(patch, duplicates)).await
     }
 
     fn only_apply_forces(&self, options: &WriteOptions) -> Result<(), Failure> {
@@ -163,7 +182,6 @@ impl Call<'_> {
         options: &WriteOptions,
         intent: Intent,
     ) -> Result<Response<Body>, Failure> {
-        let kind = self.kind();
         let key = self.collection.key(name);
         for _ in 0..ATTEMPTS {
             let mut warnings = Vec::new();
@@ -173,30 +191,87 @@ impl Call<'_> {
             let old = object::parse(&entry);
             let wanted = self.intended(&old, &intent, options, &mut warnings)?;
             self.check_version(&entry, &wanted, &intent)?;
-            let mut new = prepare::updated(kind, part, &old, wanted)?;
-            admission::conform(kind, &mut new, options, &mut warnings)?;
-            prepare::check(kind, Some(&old), &mut new)?;
-            if prepare::same(&old, &new, true) {
-                return self.answer(StatusCode::OK, &entry, warnings);
-            }
-            prepare::count_generation(kind, &old, &mut new);
-            if options.dry_run {
-                let bytes = object::encode(&new).render(entry.revision);
-                let shown = Entry { key: key.clone(), revision: entry.revision, bytes };
-                return self.answer(StatusCode::OK, &shown, warnings);
-            }
-            let body = object::encode(&new);
-            let vanishes = object::is_terminating(&new) && object::may_vanish(&new);
-            let action = if vanishes { Action::Delete(body) } else { Action::Put(body) };
-            let expect = Expect::At(entry.revision);
-            match self.api.store.write(Write { key: key.clone(), expect, requires: Vec::new(), action }).await {
-                Ok(written) => return self.answer(StatusCode::OK, &written.entry, warnings),
-                // Read it again: with a version in the request the next round refuses, without one it is redone.
-                Err(WriteError::Moved(_) | WriteError::Missing | WriteError::Requirement(_)) => {}
-                Err(error) => return Err(Failure::from_write(error, kind, name)),
+            if let Some(response) = self.settle(&entry, &old, wanted, part, options, Owners::Track, warnings).await? {
+                return Ok(response);
             }
         }
-        Err(Failure::modified(kind, name))
+        Err(Failure::modified(self.kind(), name))
+    }
+
+    /// Stores what `wanted` makes of `old` and answers; `None` when somebody else wrote in between.
+    #[expect(clippy::too_many_arguments, reason = "two callers, and no two of them belong together")]
+    pub(super) async fn settle(
+        &self,
+        entry: &Entry,
+        old: &Object,
+        wanted: Object,
+        part: Part,
+        options: &WriteOptions,
+        owners: Owners,
+        mut warnings: Vec<String>,
+    ) -> Result<Option<Response<Body>>, Failure> {
+        let kind = self.kind();
+        let mut new = prepare::updated(kind, part, old, wanted)?;
+        admission::conform(kind, &mut new, options, &mut warnings)?;
+        prepare::check(kind, Some(old), &mut new)?;
+        if owners == Owners::Track {
+            self.track(Some(old), &mut new, part, options);
+        }
+        if prepare::same(old, &new) {
+            return self.answer(StatusCode::OK, entry, warnings).map(Some);
+        }
+        prepare::count_generation(kind, old, &mut new);
+        if options.dry_run {
+            let bytes = object::encode(&new).render(entry.revision);
+            let shown = Entry { bytes, ..entry.clone() };
+            return self.answer(StatusCode::OK, &shown, warnings).map(Some);
+        }
+        let body = object::encode(&new);
+        let vanishes = object::is_terminating(&new) && object::may_vanish(&new);
+        let action = if vanishes { Action::Delete(body) } else { Action::Put(body) };
+        let write = Write { key: entry.key.clone(), expect: Expect::At(entry.revision), requires: Vec::new(), action };
+        match self.api.store.write(write).await {
+            Ok(written) => self.answer(StatusCode::OK, &written.entry, warnings).map(Some),
+            // Read it again: with a version in the request the next round refuses, without one it is redone.
+            Err(WriteError::Moved(_) | WriteError::Missing | WriteError::Requirement(_)) => Ok(None),
+            Err(error) => Err(Failure::from_write(error, kind, &entry.key.name)),
+        }
+    }
+
+    /// Records who owns the fields that a plain write changed.
+    fn track(&self, old: Option<&Object>, new: &mut Object, part: Part, options: &WriteOptions) {
+        let manager = self.manager(options);
+        let api_version = self.collection.resource.kind.api_version();
+        let writer = self.writer(&manager, &api_version, part);
+        let old = old.map(|o| Value::Object(o.clone()));
+        let mut value = Value::Object(std::mem::take(new));
+        apply::track(old.as_ref(), &mut value, &Schema::of(self.kind()), &writer);
+        if let Value::Object(object) = value {
+            *new = object;
+        }
+    }
+
+    /// `fieldManager`, else the program that the User-Agent names.
+    fn manager(&self, options: &WriteOptions) -> String {
+        let agent = || {
+            let value = self.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or("");
+            value.split('/').next().filter(|a| !a.is_empty()).unwrap_or("unknown").chars().take(128).collect()
+        };
+        options.manager.clone().unwrap_or_else(agent)
+    }
+
+    pub(super) fn writer<'a>(&self, manager: &'a str, api_version: &'a str, part: Part) -> Writer<'a> {
+        Writer {
+            manager,
+            subresource: match part {
+                Part::Main => None,
+                Part::Status => Some("status"),
+                Part::Finalize => Some("finalize"),
+            },
+            api_version,
+            status_apart: self.kind().status,
+            now: jiff::Timestamp::now(),
+        }
     }
 
     /// What the client wants the object to be, in its stored form.
@@ -269,11 +344,11 @@ impl Call<'_> {
                 )));
             }
         }
-        let entry = self.create_object(object, options, &mut warnings).await?;
+        let entry = self.create_object(object, options, Owners::Track, &mut warnings).await?;
         self.answer(StatusCode::CREATED, &entry, warnings)
     }
 
-    fn note_duplicates(
+    pub(super) fn note_duplicates(
         &self,
         options: &WriteOptions,
         duplicates: &[String],
@@ -283,7 +358,12 @@ impl Call<'_> {
         note_fields(self.kind(), options.validation, told, warnings)
     }
 
-    fn answer(&self, code: StatusCode, entry: &Entry, warnings: Vec<String>) -> Result<Response<Body>, Failure> {
+    pub(super) fn answer(
+        &self,
+        code: StatusCode,
+        entry: &Entry,
+        warnings: Vec<String>,
+    ) -> Result<Response<Body>, Failure> {
         let presentation = Presentation::of(self.collection.resource, self.wanted, self.query)?;
         let mut response = media::json_bytes(code, presentation.object(entry), self.wanted);
         add_warnings(&mut response, &warnings);
@@ -325,12 +405,12 @@ pub fn add_warnings(response: &mut Response<Body>, warnings: &[String]) {
         let text: String = warning.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1000).collect();
         let text = text.replace('\\', "\\\\").replace('"', "\\\"");
         if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{text}\"").as_bytes()) {
-            response.headers_mut().append(axum::http::header::WARNING, value);
+            response.headers_mut().append(header::WARNING, value);
         }
     }
 }
 
 /// An object that is not stored: it has no version.
 fn unversioned(key: Key, object: &Object) -> Entry {
-    Entry { key, revision: 0, bytes: serde_json::Value::Object(object.clone()).to_string().into() }
+    Entry { key, revision: 0, bytes: Value::Object(object.clone()).to_string().into() }
 }
