@@ -6,6 +6,7 @@ pub mod editor;
 mod filter;
 mod input;
 pub mod keymap;
+pub mod review;
 mod table;
 mod text;
 pub mod theme;
