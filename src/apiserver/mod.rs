@@ -24,6 +24,7 @@ pub mod object;
 pub mod patch;
 pub mod prepare;
 pub mod present;
+pub mod protobuf;
 pub mod read;
 pub mod request;
 pub mod review;
