@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::routing::get;
 use tokio::net::UnixListener;
@@ -14,15 +15,21 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::apiserver;
 use crate::config::{Paths, Settings};
+use crate::controller;
+use crate::host::{Host, HostOptions, LocalHost};
 use crate::store::Store;
 
 use super::super::failure::Failure;
 use super::lock::{Lock, LockError};
 use super::log::{LogFile, filter};
+use super::streams::{Dialer, Uploads};
 use super::{private_dir, start, status};
 
 /// Longest path of a unix socket, without the end mark.
 const SOCKET_PATH_MAX: usize = 107;
+
+/// How long an image may wait for the beginning of its upload (upstream: 15 minutes).
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 /// Runs until SIGTERM or SIGINT. In the foreground errors are returned; as a daemon they are told to the starter.
 pub fn run(paths: &Paths, foreground: bool) -> Result<(), Failure> {
@@ -30,7 +37,7 @@ pub fn run(paths: &Paths, foreground: bool) -> Result<(), Failure> {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("vmdeck").build()?;
         let result = runtime.block_on(serve(paths, foreground));
         // Blocking work that hangs (a dead disk) must not keep us: everything acknowledged is on disk.
-        runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+        runtime.shutdown_timeout(Duration::from_secs(2));
         drop(lock);
         result
     });
@@ -89,12 +96,24 @@ async fn serve(paths: &Paths, foreground: bool) -> Result<(), Failure> {
         .await
         .map_err(|e| Failure::new(e.to_string()))?
         .map_err(|e| Failure::new(format!("cannot open the store in {}: {}", paths.state.display(), chain(&e))))?;
-    let shutdown = CancellationToken::new();
-    let options = apiserver::Options { shutdown: shutdown.clone(), ..apiserver::Options::default() };
+    let options = HostOptions { paths: paths.clone(), settings: settings.host.clone() };
+    let host = LocalHost::open(options).await.map_err(|e| Failure::new(chain(&e)))?;
+    let facts = host.node();
+    for problem in facts.problems.iter().chain(&facts.notes) {
+        tracing::warn!("{problem}");
+    }
+    tracing::info!(accelerator = facts.accelerator, reason = facts.accelerator_reason, "accelerator");
     let store_file = store.path().to_path_buf();
+    let shutdown = CancellationToken::new();
+    let options = apiserver::Options {
+        dialer: Some(Arc::new(Dialer::new(Arc::clone(&host)))),
+        uploads: Some(Arc::new(Uploads::new(Arc::clone(&host)))),
+        shutdown: shutdown.clone(),
+        ..apiserver::Options::default()
+    };
     let api = apiserver::router(store, options);
-    let _ = settings;
-    let account = Arc::new(Account { started, store: store_file });
+    let reconcilers = tokio::spawn(reconcile(api.clone(), Arc::clone(&host), paths, &settings, shutdown.clone()));
+    let account = Arc::new(Account { started, store: store_file, host });
     let router = axum::Router::new()
         .route(status::PATH, get(move || async move { axum::Json(account.report()) }))
         .fallback_service(api);
@@ -111,6 +130,9 @@ async fn serve(paths: &Paths, foreground: bool) -> Result<(), Failure> {
         tracing::warn!(%error, "the socket could not be removed");
     }
     shutdown.cancel();
+    if let Err(error) = reconcilers.await {
+        tracing::error!(%error, "the controllers ended badly");
+    }
     match server.await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::error!(%error, "the server ended badly"),
@@ -118,6 +140,32 @@ async fn serve(paths: &Paths, foreground: bool) -> Result<(), Failure> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Runs the controllers until `shutdown`; they see the API as any client does, only without a socket.
+fn reconcile(
+    api: axum::Router,
+    host: Arc<LocalHost>,
+    paths: &Paths,
+    settings: &Settings,
+    shutdown: CancellationToken,
+) -> impl Future<Output = ()> + Send + use<> {
+    let options = controller::Options {
+        cidrs: settings.host.virtual_machine_cidrs.clone(),
+        node_name: settings.host.node_name.clone().unwrap_or_else(|| host.node().name),
+        lease_retention: Duration::from_secs(settings.host.lease_retention_seconds),
+        upload: controller::UploadBase { socket: paths.api_socket(), external: None },
+        upload_timeout: UPLOAD_TIMEOUT,
+        clock: Arc::new(jiff::Timestamp::now),
+    };
+    let client = kube::Client::new(api, "default");
+    async move {
+        let end = shutdown.clone().cancelled_owned();
+        if let Err(error) = controller::run(client, host, options, end).await {
+            // Without them nothing is reconciled: better to end and be started again.
+            tracing::error!("the controllers failed: {}", chain(&error));
+        }
+    }
 }
 
 /// Binds the socket under another name and moves it into place: a socket that a killed daemon left is replaced, and
@@ -174,15 +222,24 @@ fn chain(error: &dyn std::error::Error) -> String {
 struct Account {
     started: jiff::Timestamp,
     store: PathBuf,
+    host: Arc<LocalHost>,
 }
 
 impl Account {
     fn report(&self) -> status::Report {
+        let facts = self.host.node();
+        let machines = self.host.machines();
         status::Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: self.started,
             store_bytes: size_of(&self.store),
-            ..status::Report::default()
+            accelerator: facts.accelerator,
+            accelerator_reason: facts.accelerator_reason,
+            qemu: facts.qemu_version,
+            problems: facts.problems,
+            notes: facts.notes,
+            running: machines.iter().filter(|m| m.pid.is_some()).count(),
+            machines: machines.len(),
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct Report {
     pub qemu: Option<String>,
     /// What stands in the way of running machines.
     pub problems: Vec<String>,
+    /// What works differently from the best possible way.
+    pub notes: Vec<String>,
     /// Machines with an instance.
     pub running: usize,
     /// Machines known to the host.
@@ -78,5 +80,6 @@ fn report_rows(report: &Report) -> Vec<Vec<String>> {
         row("Machines:", format!("{} running, {} known", report.running, report.machines)),
     ];
     rows.extend(report.problems.iter().map(|p| row("Problem:", p.clone())));
+    rows.extend(report.notes.iter().map(|n| row("Note:", n.clone())));
     rows
 }

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::apiserver::{DuplexStream, StreamDialer, StreamError, StreamKind};
-use crate::host::{Host, MachineId, SerialAttachment};
+use crate::apiserver::{DuplexStream, StreamDialer, StreamError, StreamKind, UploadError, UploadSink};
+use crate::host::{Host, LocalHost, MachineId, SerialAttachment, UploadFailure};
 
 /// Opens streams into the machines of a host.
 pub struct Dialer<H: ?Sized> {
@@ -88,6 +88,36 @@ fn line(attachment: SerialAttachment) -> tokio::io::DuplexStream {
         }
     });
     near
+}
+
+/// Takes uploads into the volumes of this computer.
+pub struct Uploads {
+    host: Arc<LocalHost>,
+}
+
+impl Uploads {
+    /// For this host.
+    pub fn new(host: Arc<LocalHost>) -> Self {
+        Self { host }
+    }
+}
+
+impl UploadSink for Uploads {
+    fn receive(
+        &self,
+        token: &str,
+        length: Option<u64>,
+        body: Box<dyn tokio::io::AsyncRead + Send + Unpin>,
+    ) -> BoxFuture<'_, Result<(), UploadError>> {
+        let token = token.to_owned();
+        Box::pin(async move {
+            self.host.receive_upload(&token, length, body).await.map_err(|e| match e {
+                UploadFailure::UnknownToken => UploadError::UnknownToken,
+                UploadFailure::Refused(text) => UploadError::Refused(text),
+                UploadFailure::Failed(text) => UploadError::Failed(text),
+            })
+        })
+    }
 }
 
 #[cfg(test)]
