@@ -41,11 +41,15 @@ fn small_runtime() -> Result<tokio::runtime::Runtime, Failure> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
-/// Makes a directory that only we may enter. An existing one is left as it is.
+/// Makes a directory that only we may look into. Root's may be passed through by others: QEMU runs as a user of its
+/// own there and must reach its files. An existing directory is left as it is.
 fn private_dir(path: &Path) -> Result<(), Failure> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|e| Failure::new(format!("cannot create the directory {}: {e}", path.display())))
+    let mode = if rustix::process::geteuid().is_root() { 0o711 } else { 0o700 };
+    let made = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| {
+        match std::fs::DirBuilder::new().mode(mode).create(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+            other => other,
+        }
+    });
+    made.map_err(|e| Failure::new(format!("cannot create the directory {}: {e}", path.display())))
 }
