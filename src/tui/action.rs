@@ -81,8 +81,7 @@ actions! {
     Contexts, "contexts", Global, "contexts", "Switch between clusters and the local host";
     AllNamespaces, "all-namespaces", Global, "all namespaces", "Show all namespaces, or go back to one";
     LastView, "last-view", Global, "last view", "Back to the view before, and again to return";
-    NextTab, "next-tab", Global, "next tab", "The next console tab, or the lists";
-    PreviousTab, "previous-tab", Global, "previous tab", "The console tab before, or the lists";
+    Consoles, "consoles", Global, "consoles", "To the open consoles";
     Redraw, "redraw", Global, "redraw", "Paint the whole screen again";
     Suspend, "suspend", Global, "suspend", "Stop vmdeck and return to the shell (fg brings it back)";
 

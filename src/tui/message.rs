@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crossterm::event::KeyEvent;
 use serde_json::Value;
 
+use super::console::{History, Target};
 use super::theme::Theme;
 use crate::client::{Choice, ClientError, ContextInfo, Engine, OperationType, TableEvent};
 use crate::types::kinds::KindInfo;
@@ -18,10 +19,6 @@ pub struct FeedId(pub u64);
 /// Names one background task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskId(pub u64);
-
-/// Names one open console.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConsoleId(pub u64);
 
 /// Names one open edit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -58,11 +55,8 @@ impl ObjectRef {
 
     /// `namespace/name`, or the name alone, printable.
     pub fn path(&self) -> String {
-        let text = if self.namespace.is_empty() {
-            self.name.clone()
-        } else {
-            format!("{}/{}", self.namespace, self.name)
-        };
+        let text =
+            if self.namespace.is_empty() { self.name.clone() } else { format!("{}/{}", self.namespace, self.name) };
         crate::types::text::printable(&text).into_owned()
     }
 }
@@ -132,18 +126,17 @@ impl From<&ClientError> for Failure {
 /// News of a console's connection.
 #[derive(Debug, Clone)]
 pub enum ConsoleNews {
-    /// Connected; history and live bytes follow.
-    Connected,
+    /// Connected; how the next bytes are to be taken.
+    Attached(History),
     /// From the guest.
     Bytes(Bytes),
-    /// The connection ended; `true` = it is tried again by itself.
-    Lost {
-        /// Why, printable.
-        reason: String,
-        /// Whether a new attempt follows.
-        retrying: bool,
-    },
-    /// The queue towards the guest is full; these bytes were not sent.
+    /// History is over.
+    Settled,
+    /// The connection broke or could not be made, printable; another try makes sense.
+    Lost(String),
+    /// The connection ended for good, printable.
+    Ended(String),
+    /// The queue towards the guest is full or gone; so many bytes were not sent.
     Refused(usize),
 }
 
@@ -195,7 +188,7 @@ pub enum Event {
     /// News of a console.
     Console {
         /// Which.
-        id: ConsoleId,
+        target: Target,
         /// What.
         news: ConsoleNews,
     },
@@ -287,24 +280,24 @@ pub enum Effect {
     LoadTheme(String),
     /// Puts text into the clipboard (OSC 52).
     Copy(String),
-    /// Opens a console's connection; it reconnects by itself until it is closed.
-    ConsoleOpen {
-        /// Names it.
-        id: ConsoleId,
+    /// Opens a console's connection.
+    ConsoleConnect {
         /// The machine.
-        machine: ObjectRef,
+        target: Target,
         /// Bytes from before that are wanted.
         history: usize,
+        /// 0 for the first try; later ones wait, longer each time.
+        attempt: u32,
     },
     /// Bytes for the guest.
-    ConsoleWrite {
+    ConsoleSend {
         /// Which console.
-        id: ConsoleId,
+        target: Target,
         /// What was typed.
         bytes: Bytes,
     },
     /// Ends a console's connection.
-    ConsoleClose(ConsoleId),
+    ConsoleDisconnect(Target),
     /// Gives the terminal to `$VISUAL`, `$EDITOR` or `vi` with this text.
     OpenEditor {
         /// Which edit.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::action::{Action, Possible, possible};
+use super::console::ConsolePane;
 use super::input::History;
 use super::keymap::Keymap;
 use super::message::{Effect, Failure, FeedId, Kind, ObjectRef, SessionInfo, TaskId};
@@ -14,6 +15,7 @@ use super::screens::View;
 use super::table::{Millis, Row, Table};
 use super::theme::Theme;
 use crate::client::{Choice, ContextInfo, Engine};
+use crate::term::Chord;
 use crate::types::kinds;
 
 /// The connection as the header shows it.
@@ -85,8 +87,14 @@ pub struct Feed {
     pub filter_text: String,
     /// Show the columns of lower rank.
     pub wide: bool,
-    /// Moves with every change, so that views made from the rows know when to renew.
-    pub version: u64,
+}
+
+/// How a list looked when it was left.
+#[derive(Debug, Clone)]
+pub struct Memory {
+    look: super::table::Look,
+    filter_text: String,
+    wide: bool,
 }
 
 /// What became of a task.
@@ -220,7 +228,7 @@ impl Scroll {
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Chord that leaves a console.
-    pub console_leave: String,
+    pub console_leave: Chord,
     /// Lines of console history.
     pub scrollback: usize,
     /// Where the user's keymap and themes are looked for.
@@ -234,12 +242,11 @@ pub struct Config {
 pub enum Front {
     /// The stack of views.
     Views,
-    /// A console, by position.
-    Console(usize),
+    /// The consoles.
+    Consoles,
 }
 
 /// All of it.
-#[derive(Debug)]
 pub struct State {
     /// The time of the event in hand.
     pub now: Millis,
@@ -259,6 +266,8 @@ pub struct State {
     pub generation: u64,
     /// Live tables.
     pub feeds: BTreeMap<FeedKey, Feed>,
+    /// How lists looked that are not live now: filter, sort, columns, cursor.
+    pub memories: BTreeMap<FeedKey, Memory>,
     /// The namespace in force; `None` = all.
     pub namespace: Option<String>,
     /// The namespace to return to from "all".
@@ -270,7 +279,7 @@ pub struct State {
     /// Boxes over the view, last on top.
     pub overlays: Vec<Overlay>,
     /// Open consoles.
-    pub consoles: Vec<super::consoles::Tab>,
+    pub consoles: ConsolePane,
     /// What is in front.
     pub front: Front,
     /// Tasks, oldest first.
@@ -327,6 +336,7 @@ impl State {
     pub fn new(start: Start) -> (Self, Vec<Effect>) {
         let namespace = start.config.choice.namespace.clone();
         let what = target(&start.config.choice);
+        let consoles = ConsolePane::new(start.config.console_leave.clone(), start.config.scrollback);
         let mut state = Self {
             now: start.now,
             size: start.size,
@@ -337,12 +347,13 @@ impl State {
             link: Link::Connecting { what, since: start.now },
             generation: 1,
             feeds: BTreeMap::new(),
+            memories: BTreeMap::new(),
             last_namespace: namespace.clone().unwrap_or_else(|| "default".into()),
             namespace: Some(namespace.unwrap_or_else(|| "default".into())),
             views: vec![View::list(machine_kind())],
             previous: None,
             overlays: Vec::new(),
-            consoles: Vec::new(),
+            consoles,
             front: Front::Views,
             tasks: Vec::new(),
             errors: Vec::new(),
@@ -398,9 +409,7 @@ impl State {
 
     /// The live table that holds objects of this kind and namespace: the exact one, or the one of all namespaces.
     pub fn covering(&self, kind: Kind, namespace: &str) -> Option<&Feed> {
-        self.feeds
-            .get(&FeedKey::new(kind, Some(namespace)))
-            .or_else(|| self.feeds.get(&FeedKey::new(kind, None)))
+        self.feeds.get(&FeedKey::new(kind, Some(namespace))).or_else(|| self.feeds.get(&FeedKey::new(kind, None)))
     }
 
     /// An object as last seen in any live table.
@@ -430,8 +439,7 @@ impl State {
         match self.view() {
             View::List(list) => {
                 let row = self.list()?.table.current()?;
-                let object =
-                    ObjectRef { kind: list.kind, namespace: row.namespace.clone(), name: row.name.clone() };
+                let object = ObjectRef { kind: list.kind, namespace: row.namespace.clone(), name: row.name.clone() };
                 Some((object, row.object.clone()))
             }
             view => {
@@ -510,10 +518,13 @@ impl State {
             });
         }
         let mut effects = Vec::new();
+        let memories = &mut self.memories;
         self.feeds.retain(|key, feed| {
             let keep = needed.contains_key(key);
             if !keep {
                 effects.push(Effect::Unwatch(feed.id));
+                let (filter_text, wide) = (feed.filter_text.clone(), feed.wide);
+                memories.insert(key.clone(), Memory { look: feed.table.look(), filter_text, wide });
             }
             keep
         });
@@ -523,16 +534,12 @@ impl State {
             }
             let id = FeedId(self.fresh_id());
             effects.push(Effect::Watch { feed: id, kind, namespace: key.namespace.clone() });
-            let feed = Feed {
-                id,
-                kind,
-                table: Table::default(),
-                link: FeedLink::Loading { since: self.now },
-                filter_text: String::new(),
-                wide: false,
-                version: 0,
+            let (table, filter_text, wide) = match self.memories.remove(&key) {
+                Some(memory) => (Table::with_look(memory.look), memory.filter_text, memory.wide),
+                None => (Table::default(), String::new(), false),
             };
-            self.feeds.insert(key, feed);
+            let link = FeedLink::Loading { since: self.now };
+            self.feeds.insert(key, Feed { id, kind, table, link, filter_text, wide });
         }
         effects
     }

@@ -100,7 +100,25 @@ impl Default for Table {
     }
 }
 
+/// What a user set up in a table: it outlives the rows.
+#[derive(Debug, Clone)]
+pub struct Look {
+    sort: Sort,
+    filter: Filter,
+    cursor: Option<RowKey>,
+}
+
 impl Table {
+    /// An empty table set up as another one was.
+    pub fn with_look(look: Look) -> Self {
+        Self { sort: look.sort, filter: look.filter, cursor: look.cursor, ..Self::default() }
+    }
+
+    /// Sort, filter and cursor.
+    pub fn look(&self) -> Look {
+        Look { sort: self.sort, filter: self.filter.clone(), cursor: self.cursor.clone() }
+    }
+
     /// Replaces everything. Cursor and marks stay with their objects.
     pub fn reset(&mut self, columns: Vec<TableColumn>, rows: Vec<TableRow>) {
         if columns != self.columns {

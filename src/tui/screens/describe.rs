@@ -16,9 +16,8 @@ pub fn lines(object: &ObjectRef, content: &Value, paint: &mut Paint<'_>, cells: 
     let mut out = Vec::new();
     let meta = &content["metadata"];
     let (label, value) = (paint.style(Meaning::Muted), paint.style(Meaning::Text));
-    let fact = |name: &str, text: String| {
-        Line::from(vec![Span::styled(pad(name, 14, "…"), label), Span::styled(text, value)])
-    };
+    let fact =
+        |name: &str, text: String| Line::from(vec![Span::styled(pad(name, 14, "…"), label), Span::styled(text, value)]);
     out.push(fact("Name", text(&meta["name"])));
     if !object.namespace.is_empty() {
         out.push(fact("Namespace", printable(&object.namespace).into_owned()));
@@ -145,10 +144,9 @@ fn tree(value: &Value, depth: usize, paint: &Paint<'_>, out: &mut Vec<Line<'stat
                             out.push(Line::styled(format!("{indent}  {}", printable(line)), text_style));
                         }
                     }
-                    _ => out.push(Line::from(vec![
-                        Span::styled(key, key_style),
-                        Span::styled(text(value), text_style),
-                    ])),
+                    _ => {
+                        out.push(Line::from(vec![Span::styled(key, key_style), Span::styled(text(value), text_style)]))
+                    }
                 }
             }
         }

@@ -183,7 +183,8 @@ fn title(document: &Document, paint: &mut Paint<'_>, area: Rect) {
         Mode::Describe => format!("{} ", object.kind.0.kind),
         Mode::Yaml => format!("{} as YAML ", object.kind.0.kind),
     };
-    let (muted, title, accent) = (paint.style(Meaning::Muted), paint.style(Meaning::Title), paint.style(Meaning::Match));
+    let (muted, title, accent) =
+        (paint.style(Meaning::Muted), paint.style(Meaning::Title), paint.style(Meaning::Match));
     x += paint.text(x, area.y, right.saturating_sub(x), &what, muted);
     x += paint.text(x, area.y, right.saturating_sub(x), &object.path(), title) + 2;
     if let Some((text, _)) = &document.search {

@@ -86,7 +86,13 @@ pub fn tasks(entries: &Entries, paint: &mut Paint<'_>, area: Rect) {
         let used = paint.text(x, y, 2, sign, base.patch(style)) + 1;
         let title = pad(&task.title, 34.min(usize::from(body.width) / 2), paint.glyph(Glyph::Ellipsis));
         let used = used + paint.text(x + used, y, body.width, &title, base) + 2;
-        paint.text(x + used, y, body.width.saturating_sub(used + 3), &note, base.patch(if selected { Style::default() } else { style }));
+        paint.text(
+            x + used,
+            y,
+            body.width.saturating_sub(used + 3),
+            &note,
+            base.patch(if selected { Style::default() } else { style }),
+        );
     }
     paint.scrollbar(body, top, state.tasks.len());
 }

@@ -42,6 +42,14 @@ pub struct Entries {
     pub scroll: Scroll,
 }
 
+impl Entries {
+    /// Moves the cursor by rows or to a row, within `len` rows.
+    pub fn step(&mut self, rows: isize, absolute: Option<usize>, len: usize) {
+        let to = absolute.unwrap_or_else(|| self.cursor.saturating_add_signed(rows));
+        self.cursor = to.min(len.saturating_sub(1));
+    }
+}
+
 impl View {
     /// The list of a kind.
     pub fn list(kind: Kind) -> Self {

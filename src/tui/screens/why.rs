@@ -45,7 +45,8 @@ fn answer(condition: &Value) -> Why {
 /// The reason why an object is not where it should be; nothing if it is not held up.
 pub fn why(object: &Value) -> Option<Why> {
     if object["metadata"]["deletionTimestamp"].is_string() {
-        let holders: Vec<String> = object["metadata"]["finalizers"].as_array().into_iter().flatten().map(text).collect();
+        let holders: Vec<String> =
+            object["metadata"]["finalizers"].as_array().into_iter().flatten().map(text).collect();
         let message = if holders.is_empty() {
             "it goes away as soon as the server gets to it".to_owned()
         } else {

@@ -1,0 +1,63 @@
+//! Consoles: the pane asks, effects do; what comes back goes into the pane.
+
+use bytes::Bytes;
+
+use super::super::console::{Request, Target};
+use super::super::message::{ConsoleNews, Effect, ObjectRef};
+use super::super::overlay::{Help, Overlay};
+use super::super::state::{Front, State};
+
+/// Opens a machine's console, or goes to its tab.
+pub fn open(state: &mut State, machine: &ObjectRef) -> Vec<Effect> {
+    let target = Target { namespace: machine.namespace.clone(), name: machine.name.clone() };
+    state.front = Front::Consoles;
+    state.consoles.resize(super::super::view::console_area(state));
+    let requests = state.consoles.open(target);
+    answer(state, requests)
+}
+
+/// News of a console's connection.
+pub fn news(state: &mut State, target: &Target, news: ConsoleNews) -> Vec<Effect> {
+    let requests = match news {
+        ConsoleNews::Attached(history) => {
+            state.consoles.attached(target, history);
+            Vec::new()
+        }
+        ConsoleNews::Bytes(bytes) => state.consoles.output(target, &bytes),
+        ConsoleNews::Settled => {
+            state.consoles.settled(target);
+            Vec::new()
+        }
+        ConsoleNews::Lost(why) => state.consoles.lost(target, &why),
+        ConsoleNews::Ended(why) => {
+            state.consoles.ended(target, &why);
+            Vec::new()
+        }
+        ConsoleNews::Refused(n) => {
+            state.hint(format!("{}/{} does not take input: {n} bytes were not sent", target.namespace, target.name));
+            Vec::new()
+        }
+    };
+    answer(state, requests)
+}
+
+/// Turns what the pane asks for into effects.
+pub fn answer(state: &mut State, requests: Vec<Request>) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    for request in requests {
+        match request {
+            Request::Connect { target, history, attempt } => {
+                effects.push(Effect::ConsoleConnect { target, history, attempt });
+            }
+            Request::Send { target, bytes } => {
+                effects.push(Effect::ConsoleSend { target, bytes: Bytes::from(bytes) });
+            }
+            Request::Disconnect(target) => effects.push(Effect::ConsoleDisconnect(target)),
+            Request::Copy(text) => effects.push(super::actions::copy(state, text, "text")),
+            Request::Leave => state.front = Front::Views,
+            Request::Help => state.overlays.push(Overlay::Help(Help::default())),
+            Request::Notice(text) => state.hint(text),
+        }
+    }
+    effects
+}
