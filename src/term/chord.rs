@@ -28,6 +28,13 @@ pub enum ChordError {
     Plain(String),
 }
 
+impl Default for Chord {
+    /// `ctrl-]`, as telnet, virsh and virtctl have it.
+    fn default() -> Self {
+        Self { text: "ctrl-]".into(), bytes: vec![0x1d] }
+    }
+}
+
 impl Chord {
     /// Whether `key` is this chord.
     pub fn matches(&self, key: &KeyEvent) -> bool {

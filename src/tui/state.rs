@@ -302,6 +302,8 @@ pub struct State {
     pub quit_armed: Option<Millis>,
     /// Set when the program is to end.
     pub leaving: bool,
+    /// A signal said so.
+    pub signalled: bool,
     next_id: u64,
 }
 
@@ -365,6 +367,7 @@ impl State {
             count: None,
             quit_armed: None,
             leaving: false,
+            signalled: false,
             next_id: 0,
         };
         for warning in start.warnings {

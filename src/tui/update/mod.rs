@@ -27,6 +27,7 @@ pub fn update(state: &mut State, event: Event, now: Millis) -> Vec<Effect> {
         Event::Wake | Event::Resumed => Vec::new(),
         Event::Signal(Signal::Terminate | Signal::Hangup) => {
             state.leaving = true;
+            state.signalled = true;
             vec![Effect::Quit]
         }
         Event::Connected { generation, result } => news::connected(state, generation, result),

@@ -1,0 +1,161 @@
+//! Connections to serial consoles.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use super::super::console::{History, Target};
+use super::super::message::{ConsoleNews, Event};
+use super::{News, Runner, Sender};
+use crate::client::{ConsoleError, Engine, Session, StreamEnd};
+use crate::types::text::printable;
+
+/// Chunks of input that may wait for a guest that does not read.
+const QUEUE: usize = 256;
+
+/// A pause this long after attaching means that history is over.
+const SETTLED: Duration = Duration::from_millis(80);
+
+/// Longest wait between two attempts.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// A console's connection, or the attempt to make one.
+pub struct Handle {
+    /// The engine its tab was opened on: a later switch of context does not move it.
+    session: Session,
+    input: mpsc::Sender<Bytes>,
+    task: AbortHandle,
+}
+
+impl Handle {
+    /// Ends the connection.
+    pub fn close(self) {
+        self.task.abort();
+    }
+}
+
+impl Runner {
+    pub(super) fn console(&mut self, target: Target, history: usize, attempt: u32) {
+        let session = match self.consoles.remove(&target) {
+            Some(before) => {
+                before.task.abort();
+                Some(before.session)
+            }
+            None => self.session.clone(),
+        };
+        let Some(session) = session else {
+            let news = ConsoleNews::Ended("there is no connection".into());
+            return self.send(Event::Console { target, news });
+        };
+        let (input, from_user) = mpsc::channel(QUEUE);
+        let (news, own, place) = (self.news.clone(), session.clone(), target.clone());
+        let task = tokio::spawn(async move {
+            if attempt > 0 {
+                tokio::time::sleep(delay(attempt)).await;
+            }
+            let end = talk(&own, &place, history, from_user, &news).await;
+            tell(&news, &place, end).await;
+        });
+        self.consoles.insert(target, Handle { session, input, task: task.abort_handle() });
+    }
+
+    pub(super) fn console_send(&mut self, target: Target, bytes: Bytes) {
+        let n = bytes.len();
+        let taken = self.consoles.get(&target).is_some_and(|handle| handle.input.try_send(bytes).is_ok());
+        if !taken {
+            self.send(Event::Console { target, news: ConsoleNews::Refused(n) });
+        }
+    }
+}
+
+/// 0.2 s, doubled with each attempt, up to [`LONGEST`].
+fn delay(attempt: u32) -> Duration {
+    Duration::from_millis(100).saturating_mul(2u32.saturating_pow(attempt.min(10))).min(LONGEST)
+}
+
+async fn tell(news: &Sender, target: &Target, console: ConsoleNews) {
+    let _ = news.send(News::Event(Event::Console { target: target.clone(), news: console })).await;
+}
+
+/// One connection from beginning to end.
+async fn talk(
+    session: &Session,
+    target: &Target,
+    history: usize,
+    mut from_user: mpsc::Receiver<Bytes>,
+    news: &Sender,
+) -> ConsoleNews {
+    let mut stream = match session.console(&target.namespace, &target.name, history).await {
+        Ok(stream) => stream,
+        Err(ConsoleError::NotFound(error)) => return ConsoleNews::Ended(one_line(error.text())),
+        Err(ConsoleError::NotReady(error) | ConsoleError::Failed(error)) => {
+            return ConsoleNews::Lost(one_line(error.text()));
+        }
+    };
+    // Only a vmdeck host replays what was before; it does not say how much, so a pause tells where live begins.
+    let replays = history > 0 && matches!(session.engine, Engine::Local { .. });
+    tell(news, target, ConsoleNews::Attached(if replays { History::Unknown } else { History::None })).await;
+    let guest = stream.input.clone();
+    let forward = tokio::spawn(async move {
+        while let Some(bytes) = from_user.recv().await {
+            if guest.send(bytes).await.is_err() {
+                break;
+            }
+        }
+    });
+    let _forward = AbortOnDrop(forward.abort_handle());
+    let mut settling = replays;
+    loop {
+        let next = if settling {
+            match tokio::time::timeout(SETTLED, stream.output.recv()).await {
+                Ok(next) => next,
+                Err(_) => {
+                    settling = false;
+                    tell(news, target, ConsoleNews::Settled).await;
+                    continue;
+                }
+            }
+        } else {
+            stream.output.recv().await
+        };
+        match next {
+            Some(bytes) => tell(news, target, ConsoleNews::Bytes(bytes)).await,
+            None => break,
+        }
+    }
+    drop(stream.input);
+    match stream.closed.await {
+        Ok(StreamEnd::Lost(why)) => ConsoleNews::Lost(why),
+        Ok(StreamEnd::TakenOver) => ConsoleNews::Ended("somebody else took the console".into()),
+        // The machine stopped or restarts: another try finds out which.
+        Ok(StreamEnd::Ended) => ConsoleNews::Lost("the machine's console ended".into()),
+        Err(_) => ConsoleNews::Lost("the connection ended".into()),
+    }
+}
+
+/// The helper task ends with the connection it serves.
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn one_line(text: &str) -> String {
+    printable(text.lines().next().unwrap_or_default()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_slow_down() {
+        assert_eq!(delay(1), Duration::from_millis(200));
+        assert_eq!(delay(3), Duration::from_millis(800));
+        assert_eq!(delay(40), LONGEST);
+    }
+}
