@@ -29,6 +29,7 @@ mod resolve;
 mod ssh;
 mod terminal;
 mod upload;
+mod viewer;
 mod wait;
 
 use failure::{Failure, code};
@@ -83,7 +84,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Command::ApiResources) => misc::api_resources(),
         Some(Command::Host(args)) => host::run(args, &paths),
         Some(command) => one_shot(cli.global, command, &paths),
-        None => viewer(cli.global, &paths),
+        None => viewer::run(&cli.global, &paths),
     }
 }
 
@@ -132,10 +133,6 @@ fn one_shot(global: Global, command: Command, paths: &Paths) -> Result<(), Failu
     // A blocked read of standard input must not keep the process.
     runtime.shutdown_background();
     result
-}
-
-fn viewer(_global: Global, _paths: &Paths) -> Result<(), Failure> {
-    Err(Failure::new("the viewer is not wired yet"))
 }
 
 /// `VMDECK_LOG=debug` shows on standard error what the program does.
