@@ -1,4 +1,5 @@
-//! The one integration binary.
+//! The one integration binary: rules of the project, then stories on real QEMU.
 
 mod source;
+mod support;
 mod tidy;

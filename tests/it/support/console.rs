@@ -1,0 +1,77 @@
+//! A machine's console as a script reads it: wait for text, type a line, run a command.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use vmdeck::client::{ConsoleStream, Session};
+
+use super::{BOOT, PASSWORD, SOON, USER};
+
+/// An open console. Output is kept until it has been waited for.
+pub struct Console {
+    stream: ConsoleStream,
+    runtime: Handle,
+    seen: String,
+    machine: String,
+}
+
+impl Console {
+    /// Opens the console of a machine, with what it printed before.
+    pub fn open(session: &Session, runtime: &Handle, machine: &str) -> Self {
+        let stream = runtime.block_on(session.console("default", machine, 1 << 20));
+        let stream = stream.unwrap_or_else(|e| panic!("console of {machine}: {e}"));
+        Self { stream, runtime: runtime.clone(), seen: String::new(), machine: machine.to_owned() }
+    }
+
+    /// Waits for a text and gives all that came before it; later waits begin behind it.
+    pub fn until(&mut self, text: &str, patience: Duration) -> String {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(at) = self.seen.find(text) {
+                let before = self.seen[..at].to_owned();
+                self.seen.drain(..at + text.len());
+                return before;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let next = self.runtime.block_on(async { tokio::time::timeout(left, self.stream.output.recv()).await });
+            match next {
+                Ok(Some(bytes)) => self.seen.push_str(&String::from_utf8_lossy(&bytes)),
+                Ok(None) => {
+                    let end = self.runtime.block_on(async { (&mut self.stream.closed).await });
+                    panic!("{}: console ended ({end:?}) before {text:?}; it shows:\n{}", self.machine, self.seen)
+                }
+                Err(_) => panic!("{}: no {text:?} in {patience:?}; console:\n{}", self.machine, self.seen),
+            }
+        }
+    }
+
+    /// Types something.
+    pub fn send(&mut self, text: &str) {
+        let bytes = Bytes::copy_from_slice(text.as_bytes());
+        self.runtime.block_on(self.stream.input.send(bytes)).unwrap_or_else(|_| panic!("{}: console closed", self.machine));
+    }
+
+    /// Waits for the login prompt and logs in as the user of the manifest.
+    pub fn login(&mut self) {
+        self.until(" login: ", BOOT);
+        self.send(&format!("{USER}\n"));
+        self.until("Password: ", SOON);
+        self.send(&format!("{PASSWORD}\n"));
+        self.until(":~$ ", SOON);
+    }
+
+    /// Runs a command in the shell and gives what it printed, without line ends around it.
+    pub fn run(&mut self, command: &str) -> String {
+        // The marks are computed by the guest, so that the echo of what is typed does not hold them.
+        self.send(&format!("echo \"<$((6*7))\"; {command}; echo \"$((6*7))>\"\n"));
+        self.until("<42\r\n", SOON);
+        let output = self.until("42>", SOON);
+        output.replace("\r\n", "\n").trim().to_owned()
+    }
+
+    /// What arrived and has not been waited for.
+    pub fn pending(&self) -> &str {
+        &self.seen
+    }
+}
