@@ -49,7 +49,9 @@ impl Console {
     /// Types something.
     pub fn send(&mut self, text: &str) {
         let bytes = Bytes::copy_from_slice(text.as_bytes());
-        self.runtime.block_on(self.stream.input.send(bytes)).unwrap_or_else(|_| panic!("{}: console closed", self.machine));
+        self.runtime
+            .block_on(self.stream.input.send(bytes))
+            .unwrap_or_else(|_| panic!("{}: console closed", self.machine));
     }
 
     /// Waits for the login prompt and logs in as the user of the manifest.

@@ -4,11 +4,13 @@
 mod console;
 mod guest;
 mod leftovers;
-pub mod screen;
+mod screen;
 mod world;
 
 pub use console::Console;
-pub use guest::{PASSWORD, USER, USER_DATA, guest_image, machine_manifest};
+pub use guest::{PASSWORD, USER, guest_image, machine_manifest};
+pub use leftovers::{files, files_text};
+pub use screen::Screen;
 pub use world::World;
 
 use std::time::Duration;

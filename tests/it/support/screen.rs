@@ -26,7 +26,8 @@ pub struct Screen {
 impl Screen {
     /// Starts the UI (or a command of the program) of a world in a terminal of this size.
     pub fn open(world: &World, arguments: &[&str], columns: u16, rows: u16) -> Self {
-        let pair = native_pty_system().openpty(PtySize { rows, cols: columns, pixel_width: 0, pixel_height: 0 }).unwrap();
+        let pair =
+            native_pty_system().openpty(PtySize { rows, cols: columns, pixel_width: 0, pixel_height: 0 }).unwrap();
         let model = world.command(arguments);
         let mut command = CommandBuilder::new(model.get_program());
         command.args(model.get_args());
@@ -41,7 +42,7 @@ impl Screen {
         command.cwd(world.home());
         let child = pair.slave.spawn_command(command).unwrap();
         drop(pair.slave);
-        let shown = Shown { parser: vt100::Parser::new(rows, columns, 0), bytes: Vec::new(), ended: false };
+        let shown = Shown { parser: vt100::Parser::new(sized(rows), sized(columns), 0), bytes: Vec::new(), ended: false };
         let shown = Arc::new((Mutex::new(shown), Condvar::new()));
         let mut reader = pair.master.try_clone_reader().unwrap();
         let sink = Arc::clone(&shown);
@@ -101,7 +102,7 @@ impl Screen {
 
     /// Changes the terminal's size.
     pub fn resize(&self, columns: u16, rows: u16) {
-        self.shown.0.lock().unwrap().parser.screen_mut().set_size(rows, columns);
+        self.shown.0.lock().unwrap().parser.screen_mut().set_size(sized(rows), sized(columns));
         self.master.resize(PtySize { rows, cols: columns, pixel_width: 0, pixel_height: 0 }).unwrap();
     }
 
@@ -137,6 +138,10 @@ impl Screen {
             assert!(text.rfind(on) <= text.rfind(off), "{on:?} was never undone");
         }
     }
+}
+
+fn sized(n: u16) -> std::num::NonZero<u16> {
+    std::num::NonZero::new(n).expect("terminals have a size")
 }
 
 impl Drop for Screen {

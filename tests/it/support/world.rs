@@ -172,7 +172,13 @@ impl World {
         self.until(which, &format!("phase {phase}"), patience, |o| o["status"]["phase"] == phase)
     }
 
-    fn watch(&self, which: &str, what: &str, patience: Duration, done: impl Fn(Option<&Value>) -> bool) -> Option<Value> {
+    fn watch(
+        &self,
+        which: &str,
+        what: &str,
+        patience: Duration,
+        done: impl Fn(Option<&Value>) -> bool,
+    ) -> Option<Value> {
         let (kind, name) = split(which);
         let mut last = None;
         let session = self.session().clone();
@@ -217,7 +223,11 @@ impl World {
 
     /// QEMU processes of this world.
     pub fn qemu_pids(&self) -> Vec<i32> {
-        leftovers::processes(self.home()).into_iter().filter(|(_, c)| c.contains("qemu-system")).map(|(p, _)| p).collect()
+        leftovers::processes(self.home())
+            .into_iter()
+            .filter(|(_, c)| c.contains("qemu-system"))
+            .map(|(p, _)| p)
+            .collect()
     }
 
     /// Deletes every machine and checks that nothing of them is left: no process, no record, no runtime file.
@@ -279,4 +289,3 @@ fn split(which: &str) -> (&'static KindInfo, &str) {
 fn namespace(kind: &KindInfo) -> Option<&'static str> {
     kind.namespaced().then_some("default")
 }
-

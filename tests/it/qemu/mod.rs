@@ -1,0 +1,9 @@
+//! Stories on real QEMU, through the real binary and its API: what a user does, and what the guest then says.
+//! Every story has a world of its own and ends by deleting its machines and looking for leftovers.
+
+mod daemon;
+mod disks;
+mod first_machine;
+mod power;
+mod provisioning;
+mod ui;

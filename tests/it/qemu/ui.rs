@@ -1,0 +1,1 @@
+//! The UI on real machines, in a pseudo-terminal.
