@@ -2,5 +2,6 @@
 
 mod qemu;
 mod source;
+#[allow(unused_imports, reason = "some of it is for the benchmark")]
 mod support;
 mod tidy;

@@ -42,9 +42,19 @@ fn a_disk_is_plugged_written_grown_unplugged_and_keeps_its_data() {
     // Grow, online.
     let patch = r#"{"spec":{"persistentVolumeClaim":{"size":"200Mi"}}}"#;
     world.ok(&["patch", "vd", "blank-disk", "--type", "merge", "-p", patch]);
-    world.until("vd/blank-disk", "grown", SOON, |o| o["status"]["capacity"] == "200Mi" && o["status"]["phase"] == "Ready");
+    world.until("vd/blank-disk", "grown", SOON, |o| {
+        o["status"]["capacity"] == "200Mi" && o["status"]["phase"] == "Ready"
+    });
     until_listed(&mut console, "200M");
-    let output = world.run(&["patch", "vd", "blank-disk", "--type", "merge", "-p", r#"{"spec":{"persistentVolumeClaim":{"size":"10Mi"}}}"#]);
+    let output = world.run(&[
+        "patch",
+        "vd",
+        "blank-disk",
+        "--type",
+        "merge",
+        "-p",
+        r#"{"spec":{"persistentVolumeClaim":{"size":"10Mi"}}}"#,
+    ]);
     assert!(!output.status.success(), "a disk must not shrink");
 
     // Unplug, plug again: what was written is there.
@@ -80,7 +90,10 @@ fn a_root_disk_is_larger_than_its_image_and_grows_under_the_running_guest() {
     let world = World::with_image();
     let mut console = world.booted("m", "AlwaysOn");
     let root = console.run("lsblk | awk '$7 == \"/\" { print $4 }'");
-    assert!(root.ends_with('M') && root.trim_end_matches('M').parse::<f32>().unwrap() > 250.0, "the root fills 300 MiB: {root}");
+    assert!(
+        root.ends_with('M') && root.trim_end_matches('M').parse::<f32>().unwrap() > 250.0,
+        "the root fills 300 MiB: {root}"
+    );
     let patch = r#"{"spec":{"persistentVolumeClaim":{"size":"500Mi"}}}"#;
     world.ok(&["patch", "vd", "m-root", "--type", "merge", "-p", patch]);
     world.until("vd/m-root", "grown", SOON, |o| o["status"]["capacity"] == "500Mi");

@@ -62,7 +62,8 @@ fn apply_login_change_restart_delete() {
     // The restart applies it.
     let before = world.qemu_pids();
     world.ok(&["restart", "linux-vm", "--wait"]);
-    let operations = world.block_on(world.session().list(kinds::find("vmop").unwrap(), Some("default"), &ListOptions::default()));
+    let operations =
+        world.block_on(world.session().list(kinds::find("vmop").unwrap(), Some("default"), &ListOptions::default()));
     let operations = operations.unwrap();
     assert_eq!(operations["items"][0]["spec"]["type"], "Restart");
     assert_eq!(operations["items"][0]["status"]["phase"], "Completed");

@@ -42,11 +42,16 @@ fn a_missing_secret_closes_the_gate_and_its_arrival_opens_it() {
     let world = World::with_image();
     let manifest = machine_manifest("m", "AlwaysOn");
     let (before, rest) = manifest.split_once("  provisioning:\n").unwrap();
-    let (_, after) = rest.split_once("\n\n").map_or_else(|| rest.split_once("  cpu:\n").unwrap(), |(a, b)| (a, b.trim_start_matches("  cpu:\n")));
-    let reference = "  provisioning:\n    type: UserDataRef\n    userDataRef:\n      kind: Secret\n      name: late\n  cpu:\n";
+    let (_, after) = rest
+        .split_once("\n\n")
+        .map_or_else(|| rest.split_once("  cpu:\n").unwrap(), |(a, b)| (a, b.trim_start_matches("  cpu:\n")));
+    let reference =
+        "  provisioning:\n    type: UserDataRef\n    userDataRef:\n      kind: Secret\n      name: late\n  cpu:\n";
     world.apply(&format!("{before}{reference}{after}"));
     let pending = world.until("vm/m", "held back by its provisioning", SOON, |o| {
-        o["status"]["conditions"].as_array().is_some_and(|c| c.iter().any(|c| c["type"] == "ProvisioningReady" && c["status"] == "False"))
+        o["status"]["conditions"]
+            .as_array()
+            .is_some_and(|c| c.iter().any(|c| c["type"] == "ProvisioningReady" && c["status"] == "False"))
     });
     assert_eq!(pending["status"]["phase"], "Pending");
     assert!(world.qemu_pids().is_empty());

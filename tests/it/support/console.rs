@@ -71,9 +71,4 @@ impl Console {
         let output = self.until("42>", SOON);
         output.replace("\r\n", "\n").trim().to_owned()
     }
-
-    /// What arrived and has not been waited for.
-    pub fn pending(&self) -> &str {
-        &self.seen
-    }
 }

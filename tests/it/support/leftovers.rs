@@ -44,5 +44,9 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
 
 /// The text of all files below a directory, whatever they are called.
 pub fn files_text(dir: &Path) -> String {
-    files(dir).iter().filter_map(|f| std::fs::read(dir.join(f)).ok()).map(|b| String::from_utf8_lossy(&b).into_owned()).collect()
+    files(dir)
+        .iter()
+        .filter_map(|f| std::fs::read(dir.join(f)).ok())
+        .map(|b| String::from_utf8_lossy(&b).into_owned())
+        .collect()
 }

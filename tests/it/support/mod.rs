@@ -1,5 +1,5 @@
 //! What the stories stand on: a world of its own (state directory, daemon, machines) per test, driven through the
-//! real binary and the real API, and taken down with nothing left behind.
+//! real binary and the real API, and taken down with nothing left behind. The benchmark uses it too.
 
 mod console;
 mod guest;
@@ -8,10 +8,10 @@ mod screen;
 mod world;
 
 pub use console::Console;
-pub use guest::{PASSWORD, USER, guest_image, machine_manifest};
+pub use guest::{PASSWORD, USER, USER_DATA, guest_image, machine_manifest};
 pub use leftovers::{files, files_text};
 pub use screen::Screen;
-pub use world::World;
+pub use world::{World, binary};
 
 use std::time::Duration;
 

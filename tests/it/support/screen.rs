@@ -42,7 +42,8 @@ impl Screen {
         command.cwd(world.home());
         let child = pair.slave.spawn_command(command).unwrap();
         drop(pair.slave);
-        let shown = Shown { parser: vt100::Parser::new(sized(rows), sized(columns), 0), bytes: Vec::new(), ended: false };
+        let shown =
+            Shown { parser: vt100::Parser::new(sized(rows), sized(columns), 0), bytes: Vec::new(), ended: false };
         let shown = Arc::new((Mutex::new(shown), Condvar::new()));
         let mut reader = pair.master.try_clone_reader().unwrap();
         let sink = Arc::clone(&shown);
