@@ -32,8 +32,13 @@ pub mod select;
 pub mod serve;
 pub mod status;
 pub mod strategic;
+pub mod stream;
+pub mod upload;
 pub mod watch;
 pub mod write;
+
+#[cfg(test)]
+mod tests;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -117,7 +122,7 @@ async fn entrance(State(api): State<Arc<Api>>, request: Request<Body>) -> Respon
 }
 
 impl Api {
-    async fn handle(self: &Arc<Self>, parts: Parts, body: Body) -> Result<Response<Body>, Failure> {
+    async fn handle(self: &Arc<Self>, mut parts: Parts, body: Body) -> Result<Response<Body>, Failure> {
         self.started.get_or_try_init(|| self.start()).await?;
         let who = identify(&parts)?;
         let query = Query::of(&parts.uri)?;
@@ -138,6 +143,14 @@ impl Api {
             }
             Route::Collection(collection) => self.collection(&collection, &parts, &query, body).await,
             Route::Object(collection, name, part) => self.object(&collection, &name, part, &parts, &query, body).await,
+            Route::Stream(namespace, name, stream) => {
+                let dialer = self.options.dialer.as_deref();
+                let streams = stream::Streams { store: &self.store, dialer, shutdown: &self.options.shutdown };
+                streams.open(&namespace, &name, stream, &mut parts, &query).await
+            }
+            Route::Upload(token) => {
+                upload::receive(self.options.uploads.as_deref(), &token, &parts.method, &parts.headers, body).await
+            }
             _ => Err(Failure::no_such_path()),
         }
     }

@@ -8,7 +8,9 @@ use super::decode::{self, Decoded};
 use super::media;
 use super::object::Object;
 use super::status::Failure;
+use super::strategic;
 use crate::types::kinds::KindInfo;
+use crate::types::schema::Schema;
 
 /// Most operations of a JSON patch.
 const MAX_OPERATIONS: usize = 10_000;
@@ -59,7 +61,10 @@ impl Patch {
             Self::Json(patch) => json_patch::patch(&mut document, patch).map_err(|e| {
                 Failure::unprocessable(format!("the server rejected our request due to an error in our request: {e}"))
             })?,
-            Self::Strategic(patch) => document = strategic(kind, document, patch)?,
+            Self::Strategic(patch) => {
+                document =
+                    strategic::merge(&Schema::of(kind), old, patch).map_err(|e| Failure::bad_request(e.to_string()))?;
+            }
             Self::Apply(_) => return Err(Failure::internal("an apply is not a plain patch")),
         }
         match document {
@@ -67,11 +72,6 @@ impl Patch {
             _ => Err(Failure::bad_request("the patched document is not an object")),
         }
     }
-}
-
-fn strategic(_kind: &KindInfo, mut document: Value, patch: &Object) -> Result<Value, Failure> {
-    json_patch::merge(&mut document, &Value::Object(patch.clone()));
-    Ok(document)
 }
 
 fn json(body: &Bytes) -> Result<json_patch::Patch, Failure> {

@@ -1,0 +1,286 @@
+//! The service as a whole: requests in, answers out, over the router and over a connection.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Request, header};
+use futures::{SinkExt as _, StreamExt as _};
+use hyper_util::rt::TokioIo;
+use hyper_util::server::graceful::GracefulShutdown;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::{Message, Role};
+use tower::ServiceExt as _;
+
+use super::*;
+
+const CM: &str = "/api/v1/namespaces/default/configmaps";
+const VM: &str = "/apis/virtualization.deckhouse.io/v1alpha2/namespaces/default/virtualmachines";
+const SUB: &str = "/apis/subresources.virtualization.deckhouse.io/v1alpha2/namespaces/default/virtualmachines";
+const MERGE: &str = "application/merge-patch+json";
+
+/// A server over a fresh store.
+struct Server {
+    router: Router,
+    shutdown: CancellationToken,
+    _dir: tempfile::TempDir,
+}
+
+impl Server {
+    fn new() -> Self {
+        Self::with(Options::default())
+    }
+
+    fn with(options: Options) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), crate::store::Options::default()).unwrap();
+        let shutdown = options.shutdown.clone();
+        Self { router: router(store, options), shutdown, _dir: dir }
+    }
+
+    async fn raw(&self, request: Request<Body>) -> Response<Body> {
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
+    async fn call(&self, method: &str, path: &str, kind: &str, body: Value) -> (u16, Value) {
+        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+        let request =
+            Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, kind).body(body).unwrap();
+        let response = self.raw(request).await;
+        let code = response.status().as_u16();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (code, serde_json::from_slice(&bytes).unwrap())
+    }
+
+    async fn post(&self, path: &str, body: Value) -> (u16, Value) {
+        self.call("POST", path, "application/json", body).await
+    }
+
+    async fn get(&self, path: &str) -> (u16, Value) {
+        self.call("GET", path, "application/json", Value::Null).await
+    }
+
+    async fn merge(&self, path: &str, body: Value) -> (u16, Value) {
+        self.call("PATCH", path, MERGE, body).await
+    }
+
+    async fn delete(&self, path: &str) -> (u16, Value) {
+        self.call("DELETE", path, "application/json", Value::Null).await
+    }
+
+    /// The first `count` events of a watch.
+    async fn events(&self, path: &str, count: usize) -> Vec<Value> {
+        let mut body = self.raw(Request::get(path).body(Body::empty()).unwrap()).await.into_body().into_data_stream();
+        let mut text = Vec::new();
+        let lines = |text: &[u8]| text.iter().filter(|b| **b == b'\n').count();
+        while lines(&text) < count {
+            match tokio::time::timeout(Duration::from_secs(10), body.next()).await.unwrap() {
+                Some(piece) => text.extend_from_slice(&piece.unwrap()),
+                None => break,
+            }
+        }
+        let lines = text.split(|b| *b == b'\n').filter(|l| !l.is_empty());
+        lines.take(count).map(|line| serde_json::from_slice(line).unwrap()).collect()
+    }
+}
+
+fn map(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"a": "b"}})
+}
+
+fn machine(name: &str) -> Value {
+    json!({"apiVersion": "virtualization.deckhouse.io/v1alpha2", "kind": "VirtualMachine", "metadata": {"name": name},
+        "spec": {"virtualMachineClassName": "generic", "cpu": {"cores": 1}, "memory": {"size": "1Gi"},
+            "blockDeviceRefs": [{"kind": "VirtualDisk", "name": "d"}]}})
+}
+
+#[tokio::test]
+async fn a_life() {
+    let server = Server::new();
+    let (code, list) = server.get(CM).await;
+    assert_eq!((code, &list["items"]), (200, &json!([])));
+    let start = list["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+
+    let (code, made) = server.post(CM, map("a")).await;
+    assert_eq!(code, 201, "{made}");
+    assert_eq!(server.post(CM, map("a")).await.0, 409);
+    let path = format!("{CM}/a");
+    let finalizer = json!({"metadata": {"finalizers": ["a.example/b"]}});
+    assert_eq!(server.merge(&path, finalizer).await.0, 200);
+    let (code, going) = server.delete(&path).await;
+    assert_eq!((code, going["metadata"]["deletionTimestamp"].is_string()), (200, true));
+    assert_eq!(server.merge(&path, json!({"metadata": {"finalizers": null}})).await.0, 200);
+    assert_eq!(server.get(&path).await.0, 404);
+
+    let events = server.events(&format!("{CM}?watch=true&resourceVersion={start}"), 4).await;
+    let words: Vec<&str> = events.iter().map(|e| e["type"].as_str().unwrap()).collect();
+    assert_eq!(words, ["ADDED", "MODIFIED", "MODIFIED", "DELETED"]);
+    let versions: Vec<u64> =
+        events.iter().map(|e| e["object"]["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap()).collect();
+    assert!(versions.is_sorted_by(|a, b| a < b), "{versions:?}");
+}
+
+#[tokio::test]
+async fn machines_have_defaults_a_generation_and_a_status_apart() {
+    let server = Server::new();
+    let (code, made) = server.post(VM, machine("m")).await;
+    assert_eq!(code, 201, "{made}");
+    assert_eq!(made["spec"]["runPolicy"], "AlwaysOnUnlessStoppedManually");
+    let path = format!("{VM}/m");
+    let (_, after) = server.merge(&path, json!({"spec": {"cpu": {"cores": 2}}, "status": {"phase": "Running"}})).await;
+    assert_eq!((&after["metadata"]["generation"], after.get("status")), (&json!(2), None));
+    let (_, after) = server.merge(&format!("{path}/status"), json!({"status": {"phase": "Running"}})).await;
+    assert_eq!((&after["metadata"]["generation"], &after["status"]["phase"]), (&json!(2), &json!("Running")));
+    let (code, refused) = server.merge(&path, json!({"spec": {"cpu": {"cores": "many"}}})).await;
+    assert_eq!(
+        (code, &refused["reason"], &refused["details"]["kind"]),
+        (422, &json!("Invalid"), &json!("VirtualMachine"))
+    );
+}
+
+#[tokio::test]
+async fn dependents_go_with_their_owner() {
+    let server = Server::new();
+    let (_, owner) = server.post(CM, map("owner")).await;
+    let mut dependent = map("dependent");
+    dependent["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner["metadata"]["uid"]}]);
+    let (_, made) = server.post(CM, dependent).await;
+    let version = made["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    assert_eq!(server.delete(&format!("{CM}/owner")).await.0, 200);
+    let events = server.events(&format!("{CM}?watch=true&resourceVersion={version}"), 2).await;
+    let gone: Vec<&Value> = events.iter().map(|e| &e["object"]["metadata"]["name"]).collect();
+    assert_eq!(gone, [&json!("owner"), &json!("dependent")]);
+}
+
+#[tokio::test]
+async fn shutdown_ends_watches() {
+    let server = Server::new();
+    let body = server.raw(Request::get(format!("{CM}?watch=true")).body(Body::empty()).unwrap()).await.into_body();
+    server.shutdown.cancel();
+    let rest = tokio::time::timeout(Duration::from_secs(5), body.collect()).await.unwrap().unwrap();
+    assert!(rest.to_bytes().is_empty());
+}
+
+#[tokio::test]
+async fn a_panic_or_a_wrong_token_is_an_answer() {
+    let server = Server::new();
+    let request = Request::get(CM).header(header::AUTHORIZATION, "Bearer x").body(Body::empty()).unwrap();
+    assert_eq!(server.raw(request).await.status(), 401);
+    let request = Request::get(CM).header(header::ACCEPT, "text/csv").body(Body::empty()).unwrap();
+    let response = server.raw(request).await;
+    assert_eq!(response.status(), 406);
+    assert!(response.headers().contains_key("audit-id"));
+}
+
+/// Sends back what it is sent; the end of the line is the end of the stream.
+struct Echo;
+
+impl StreamDialer for Echo {
+    fn dial(&self, _: &str, kind: StreamKind) -> BoxFuture<'_, Result<Box<dyn DuplexStream>, StreamError>> {
+        Box::pin(async move {
+            let StreamKind::Console { history } = kind else {
+                return Err(StreamError::NotReady("the machine is not running".to_owned()));
+            };
+            let (near, mut far) = tokio::io::duplex(64);
+            tokio::spawn(async move {
+                far.write_all(&vec![b'h'; history]).await.unwrap();
+                let mut buffer = [0; 64];
+                loop {
+                    let count = far.read(&mut buffer).await.unwrap();
+                    if count == 0 || buffer[..count].contains(&b'q') {
+                        return;
+                    }
+                    far.write_all(&buffer[..count]).await.unwrap();
+                }
+            });
+            Ok(Box::new(near) as Box<dyn DuplexStream>)
+        })
+    }
+}
+
+#[tokio::test]
+async fn streams_are_websockets() {
+    let server = Server::with(Options { dialer: Some(Arc::new(Echo)), ..Options::default() });
+    assert_eq!(server.get(&format!("{SUB}/none/console")).await.0, 404);
+    assert_eq!(server.post(VM, machine("m")).await.0, 201);
+    let (code, refused) = server.get(&format!("{SUB}/m/console")).await;
+    assert_eq!((code, &refused["message"]), (400, &json!("Upgrade request required")));
+    assert_eq!(server.get(&format!("{SUB}/m/console?probe=true")).await.1["holder"], "");
+
+    let (near, far) = tokio::io::duplex(4096);
+    let graceful = GracefulShutdown::new();
+    tokio::spawn(serve::connection(far, server.router.clone(), &graceful));
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(near)).await.unwrap();
+    tokio::spawn(connection.with_upgrades());
+    let upgrade = |path: String| {
+        Request::get(path)
+            .header(header::HOST, "localhost")
+            .header(header::CONNECTION, "Upgrade")
+            .header(header::UPGRADE, "websocket")
+            .header(header::SEC_WEBSOCKET_VERSION, "13")
+            .header(header::SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ==")
+            .header(header::SEC_WEBSOCKET_PROTOCOL, "plain.virtualization.deckhouse.io")
+            .body(Body::empty())
+            .unwrap()
+    };
+    let refused = sender.send_request(upgrade(format!("{SUB}/m/vnc"))).await.unwrap();
+    assert_eq!(refused.status(), 400);
+    refused.into_body().collect().await.unwrap();
+
+    sender.ready().await.unwrap();
+    let granted = sender.send_request(upgrade(format!("{SUB}/m/console?history=3"))).await.unwrap();
+    assert_eq!(granted.status(), 101);
+    assert_eq!(granted.headers()[header::SEC_WEBSOCKET_PROTOCOL], "plain.virtualization.deckhouse.io");
+    let upgraded = hyper::upgrade::on(granted).await.unwrap();
+    let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, None).await;
+    let mut seen = Vec::new();
+    socket.send(Message::Binary(Bytes::from_static(b"ping"))).await.unwrap();
+    while seen.len() < 7 {
+        seen.extend_from_slice(&socket.next().await.unwrap().unwrap().into_data());
+    }
+    assert_eq!(seen, b"hhhping");
+    socket.send(Message::Binary(Bytes::from_static(b"q"))).await.unwrap();
+    let end = socket.next().await.unwrap().unwrap();
+    assert!(matches!(&end, Message::Close(Some(frame)) if u16::from(frame.code) == 1000), "{end:?}");
+}
+
+/// Takes what is not empty, for one token.
+struct Sink;
+
+impl UploadSink for Sink {
+    fn receive(
+        &self,
+        token: &str,
+        length: Option<u64>,
+        mut body: Box<dyn tokio::io::AsyncRead + Send + Unpin>,
+    ) -> BoxFuture<'_, Result<(), UploadError>> {
+        let known = token == "t";
+        Box::pin(async move {
+            let mut content = String::new();
+            body.read_to_string(&mut content).await.map_err(|e| UploadError::Failed(e.to_string()))?;
+            match (known, content.as_str(), length) {
+                (false, ..) => Err(UploadError::UnknownToken),
+                (true, "content", Some(7)) => Ok(()),
+                _ => Err(UploadError::Refused("not the content that was announced".to_owned())),
+            }
+        })
+    }
+}
+
+#[tokio::test]
+async fn uploads_reach_the_sink() {
+    let server = Server::with(Options { uploads: Some(Arc::new(Sink)), ..Options::default() });
+    for (method, token, content, want) in
+        [("PUT", "t", "content", 200), ("PUT", "t", "other", 400), ("PUT", "x", "content", 404), ("GET", "t", "", 405)]
+    {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("/upload/{token}"))
+            .header(header::CONTENT_LENGTH, content.len())
+            .body(Body::from(content))
+            .unwrap();
+        assert_eq!(server.raw(request).await.status(), want, "{method} {token} {content}");
+    }
+}
