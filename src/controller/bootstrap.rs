@@ -1,6 +1,6 @@
-//! What exists after the first start: the Node, the classes `host` and `generic`, the namespace `default`.
+//! What exists after the first start: the Node, the classes `host` and `generic`.
 
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
@@ -14,10 +14,6 @@ const MARK_NAMESPACE: &str = "kube-system";
 /// Writes what is missing.
 pub async fn run(ctx: &Context) -> Result<(), Error> {
     node::publish(ctx).await?;
-    for name in ["default", MARK_NAMESPACE] {
-        let namespace: Namespace = parse(json!({"metadata": {"name": name}}))?;
-        create(&Api::all(ctx.client.clone()), &namespace, "namespace").await?;
-    }
     let marks: Api<ConfigMap> = Api::namespaced(ctx.client.clone(), MARK_NAMESPACE);
     let mark =
         marks.get_opt(MARK).await.map_err(|e| Error::Read { what: "the first-start mark", source: Box::new(e) })?;

@@ -5,3 +5,5 @@ mod source;
 #[allow(unused_imports, reason = "some of it is for the benchmark")]
 mod support;
 mod tidy;
+
+mod reconcile;

@@ -104,6 +104,14 @@ fn device_state(vmbda: &Vmbda, vm: Option<&VirtualMachine>, device: Option<&Devi
     }
 }
 
+/// Of two attachments of one disk the smaller wins: one that is being served over one that is not, then by age and
+/// name.
+fn rank(v: &Vmbda) -> (bool, Option<Timestamp>, String) {
+    let phase = v.status.as_ref().and_then(|s| s.phase);
+    let served = matches!(phase, Some(AttachmentPhase::InProgress | AttachmentPhase::Attached));
+    (!served, v.creation_timestamp().map(|t| t.0), v.name_any())
+}
+
 fn conflict(
     vmbda: &Vmbda,
     vm: Option<&VirtualMachine>,
@@ -112,14 +120,13 @@ fn conflict(
 ) -> Option<String> {
     let ns = namespace(vmbda);
     let r = &vmbda.spec.block_device_ref;
-    let order = |v: &Vmbda| (v.creation_timestamp().map(|t| t.0), v.name_any());
     let keys = ctx.wakeup.graph.lock().naming(&device_key(&ns, r.kind, &r.name), Kind::Attachment);
     let earlier = keys.iter().filter_map(|k| ctx.attachments.at(k)).find(|other| {
         let same_machine = other.spec.virtual_machine_name == vmbda.spec.virtual_machine_name;
         other.uid() != vmbda.uid()
             && (r.kind == BlockDeviceKind::VirtualDisk || same_machine)
             && other.status.as_ref().and_then(|s| s.phase) != Some(AttachmentPhase::Failed)
-            && order(other) < order(vmbda)
+            && rank(other) < rank(vmbda)
     });
     if let Some(other) = earlier {
         return Some(format!(
