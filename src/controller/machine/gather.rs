@@ -16,7 +16,7 @@ use super::power::{Request, exists};
 use super::provision::{self, Provided};
 use crate::host::{MachineId, Observation, Seed, VolumeId, VolumeInfo, VolumeState};
 use crate::types::{
-    AddressPhase, BlockDeviceKind, BlockDeviceRef, NetworkType, ProvisioningType, VirtualMachine,
+    AddressPhase, AttachmentPhase, BlockDeviceKind, BlockDeviceRef, NetworkType, ProvisioningType, VirtualMachine,
     VirtualMachineBlockDeviceAttachment, VirtualMachineClass, VirtualMachineSpec,
 };
 
@@ -118,7 +118,7 @@ pub struct Gathered {
     pub class: Option<Arc<VirtualMachineClass>>,
     /// Block devices of the spec, in order.
     pub devices: Vec<DeviceFact>,
-    /// Attachments that are not being deleted.
+    /// Attachments that hold or want a place: not those that failed or are being deleted.
     pub attachments: Vec<Arc<VirtualMachineBlockDeviceAttachment>>,
     /// Its address.
     pub address: AddressFact,

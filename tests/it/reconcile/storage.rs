@@ -24,15 +24,22 @@ async fn an_uploaded_image_becomes_a_disk() {
     let url = waiting["status"]["imageUploadURLs"]["inCluster"].as_str().unwrap();
     assert!(url.starts_with("http://localhost/upload/token-"), "{url}");
     assert_eq!(waiting["status"]["uploadCommand"], format!("curl --unix-socket /run/api.sock -T FILE {url}"));
-    w.create("vd", "d", json!({"spec": {"dataSource": {
-        "type": "ObjectRef", "objectRef": {"kind": "VirtualImage", "name": "img"}}}}))
-        .await;
+    w.create(
+        "vd",
+        "d",
+        json!({"spec": {"dataSource": {
+        "type": "ObjectRef", "objectRef": {"kind": "VirtualImage", "name": "img"}}}}),
+    )
+    .await;
     let vd = w.phase("vd", "d", "Pending").await;
     assert_eq!(condition(&vd, "DatasourceReady").1, "ImageNotReady");
 
     w.host.set_volume(volume(&vi, VolumeKind::Image), ready(2 << 30, false));
     let vi = w.phase("vi", "img", "Ready").await;
-    assert_eq!((vi["status"]["format"].as_str(), vi["status"]["size"]["unpacked"].as_str()), (Some("qcow2"), Some("2Gi")));
+    assert_eq!(
+        (vi["status"]["format"].as_str(), vi["status"]["size"]["unpacked"].as_str()),
+        (Some("qcow2"), Some("2Gi"))
+    );
     assert_eq!(vi["status"]["cdrom"], false);
     assert!(vi["status"]["imageUploadURLs"].is_null());
     let vd = w.phase("vd", "d", "Ready").await;
@@ -68,7 +75,9 @@ async fn disks_grow_and_are_kept_while_mounted() {
     let w = World::new().await;
     w.running("vm", json!({})).await;
     w.patch("vd", "vm-root", json!({"spec": {"persistentVolumeClaim": {"size": "3Gi"}}})).await;
-    let vd = w.until("vd", "vm-root", "grown", |o| o["status"]["capacity"] == "3Gi" && o["status"]["phase"] == "Ready").await;
+    let vd = w
+        .until("vd", "vm-root", "grown", |o| o["status"]["capacity"] == "3Gi" && o["status"]["phase"] == "Ready")
+        .await;
     assert_eq!(vd["status"]["attachedToVirtualMachines"], json!([{"name": "vm", "mounted": true}]));
     w.until("vm", "vm", "showing it", |o| o["status"]["blockDeviceRefs"][0]["size"] == "3Gi").await;
     assert_eq!(condition(&vd, "InUse").1, "AttachedToVirtualMachine");
@@ -84,9 +93,7 @@ async fn disks_grow_and_are_kept_while_mounted() {
 async fn attachments_plug_survive_restarts_and_unplug() {
     let w = World::new().await;
     w.running("vm", json!({})).await;
-    let attach = |disk: &str| {
-        json!({"spec": {"virtualMachineName": "vm", "blockDeviceRef": {"kind": "VirtualDisk", "name": disk}}})
-    };
+    let attach = |disk: &str| json!({"spec": {"virtualMachineName": "vm", "blockDeviceRef": {"kind": "VirtualDisk", "name": disk}}});
     w.create("vmbda", "att", attach("data")).await;
     let att = w.phase("vmbda", "att", "Pending").await;
     assert_eq!(condition(&att, "BlockDeviceReady").1, "BlockDeviceNotReady");

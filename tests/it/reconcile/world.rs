@@ -118,7 +118,11 @@ impl World {
             if wanted(&object) {
                 return object;
             }
-            assert!(start.elapsed() < PATIENCE, "{kind} {name} is not {what}: {object:#}\nsteps: {:?}", self.host.steps());
+            assert!(
+                start.elapsed() < PATIENCE,
+                "{kind} {name} is not {what}: {object:#}\nsteps: {:?}",
+                self.host.steps()
+            );
             tokio::time::sleep(Duration::from_millis(3)).await;
         }
     }
