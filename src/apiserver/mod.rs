@@ -16,6 +16,7 @@ pub mod core_kinds;
 pub mod decode;
 pub mod definitions;
 pub mod delete;
+pub mod discovery;
 pub mod gc;
 pub mod identity;
 pub mod media;

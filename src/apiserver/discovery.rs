@@ -1,0 +1,465 @@
+//! Discovery: which groups, versions and resources are served, in the old form and in the two aggregated ones.
+//!
+//! Nothing is advertised that is not served: a group whose resources answer 404 makes every kubectl call complain.
+
+use axum::body::Bytes;
+use base64::Engine;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::types::kinds::{GROUP, KINDS, KindInfo, SUBRESOURCES_GROUP, Scope, VERSION};
+
+/// Everything one can do with stored objects.
+const ALL: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+/// Namespaces are deleted one by one only.
+const NO_COLLECTION: &[&str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
+const STATUS: &[&str] = &["get", "patch", "update"];
+const READ: &[&str] = &["get", "list", "watch"];
+const CREATE: &[&str] = &["create"];
+const STREAM: &[&str] = &["create", "get"];
+
+/// Names of the aggregated form's group.
+const AGGREGATED: &str = "apidiscovery.k8s.io";
+
+/// How a discovery document is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `APIGroupList`, `APIResourceList`, ...
+    Plain,
+    /// `APIGroupDiscoveryList` of version `v2`.
+    V2,
+    /// `APIGroupDiscoveryList` of version `v2beta1`.
+    V2Beta1,
+}
+
+impl Form {
+    /// The first form of an `Accept` header that is understood. Clauses with parameters that are not known here are
+    /// skipped: they ask for something else.
+    pub fn wanted(accept: &str) -> Form {
+        accept.split(',').find_map(Self::of_clause).unwrap_or(Form::Plain)
+    }
+
+    fn of_clause(clause: &str) -> Option<Form> {
+        let mut parts = clause.split(';').map(str::trim);
+        let media = parts.next()?;
+        let (mut group, mut version, mut shape) = ("", "", "");
+        for parameter in parts.filter(|p| !p.is_empty()) {
+            match parameter.split_once('=')? {
+                ("g", value) => group = value,
+                ("v", value) => version = value,
+                ("as", value) => shape = value,
+                ("q" | "charset", _) => {}
+                _ => return None,
+            }
+        }
+        match (media, group, version, shape) {
+            ("application/json", AGGREGATED, "v2", "APIGroupDiscoveryList") => Some(Form::V2),
+            ("application/json", AGGREGATED, "v2beta1", "APIGroupDiscoveryList") => Some(Form::V2Beta1),
+            ("application/json" | "application/*" | "*/*", "", "", "") => Some(Form::Plain),
+            _ => None,
+        }
+    }
+
+    fn version(self) -> &'static str {
+        match self {
+            Form::Plain => "",
+            Form::V2 => "v2",
+            Form::V2Beta1 => "v2beta1",
+        }
+    }
+
+    fn content_type(self) -> String {
+        match self {
+            Form::Plain => "application/json".to_owned(),
+            form => format!("application/json;g={AGGREGATED};v={};as=APIGroupDiscoveryList", form.version()),
+        }
+    }
+}
+
+/// A document ready to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    /// `Content-Type`, echoing the parameters asked for.
+    pub content_type: String,
+    /// The body.
+    pub body: Bytes,
+    /// Strong entity tag of the body, in quotes. Send it with `Vary: Accept`; answer 304 to an equal `If-None-Match`.
+    pub etag: String,
+}
+
+impl Document {
+    fn new(content_type: String, value: &Value) -> Self {
+        let body = Bytes::from(value.to_string());
+        let etag = format!("\"{}\"", hex(&Sha256::digest(&body)[..16]));
+        Self { content_type, body, etag }
+    }
+
+    /// Whether an `If-None-Match` header names this document.
+    pub fn is(&self, if_none_match: &str) -> bool {
+        if_none_match
+            .split(',')
+            .map(|tag| tag.trim().trim_start_matches("W/"))
+            .any(|tag| tag == self.etag || tag == "*")
+    }
+}
+
+/// Bytes in hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// The document at a path: `["api"]`, `["api", "v1"]`, `["apis"]`, `["apis", GROUP]` or `["apis", GROUP, VERSION]`.
+/// `accept` is the request's `Accept` header, empty if there is none. `None`: no such group or version.
+pub fn document(path: &[&str], accept: &str) -> Option<Document> {
+    let form = match path {
+        ["api"] | ["apis"] => Form::wanted(accept),
+        _ => Form::Plain,
+    };
+    let groups = groups();
+    let value = match (path, form) {
+        (["api"], Form::Plain) => json!({
+            "kind": "APIVersions",
+            "versions": ["v1"],
+            "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": "localhost"}],
+        }),
+        (["apis"], Form::Plain) => {
+            let named: Vec<Value> = groups.iter().filter(|g| !g.name.is_empty()).map(Group::plain).collect();
+            json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": named})
+        }
+        ([root @ ("api" | "apis")], form) => {
+            let items: Vec<Value> =
+                groups.iter().filter(|g| g.name.is_empty() == (*root == "api")).map(Group::aggregated).collect();
+            json!({
+                "kind": "APIGroupDiscoveryList",
+                "apiVersion": format!("{AGGREGATED}/{}", form.version()),
+                "metadata": {},
+                "items": items,
+            })
+        }
+        (["apis", name], _) => {
+            let group = groups.iter().find(|g| !name.is_empty() && g.name == *name)?;
+            let mut value = group.plain();
+            value["kind"] = json!("APIGroup");
+            value["apiVersion"] = json!("v1");
+            value
+        }
+        (["api", version], _) => groups.iter().find(|g| g.name.is_empty() && g.version == *version)?.resource_list(),
+        (["apis", name, version], _) => {
+            groups.iter().find(|g| !name.is_empty() && g.name == *name && g.version == *version)?.resource_list()
+        }
+        _ => return None,
+    };
+    Some(Document::new(form.content_type(), &value))
+}
+
+/// A group in its one version.
+struct Group {
+    name: &'static str,
+    version: &'static str,
+    resources: Vec<Resource>,
+}
+
+/// A resource, or (without a kind) only the place of subresources.
+struct Resource {
+    plural: &'static str,
+    singular: &'static str,
+    kind: Option<&'static str>,
+    namespaced: bool,
+    verbs: &'static [&'static str],
+    short_names: &'static [&'static str],
+    categories: &'static [&'static str],
+    /// Stored objects have a storage version.
+    stored: bool,
+    subresources: Vec<Subresource>,
+}
+
+struct Subresource {
+    name: &'static str,
+    kind: &'static str,
+    verbs: &'static [&'static str],
+}
+
+impl Resource {
+    fn of(kind: &KindInfo) -> Self {
+        let mut subresources = Vec::new();
+        if kind.status {
+            subresources.push(Subresource { name: "status", kind: kind.kind, verbs: STATUS });
+        }
+        let namespace = kind.group.is_empty() && kind.kind == "Namespace";
+        if namespace {
+            subresources.push(Subresource { name: "finalize", kind: kind.kind, verbs: &["update"] });
+        }
+        Self {
+            plural: kind.plural,
+            singular: kind.singular,
+            kind: Some(kind.kind),
+            namespaced: kind.scope == Scope::Namespaced,
+            verbs: if namespace { NO_COLLECTION } else { ALL },
+            short_names: kind.short_names,
+            categories: kind.categories,
+            stored: true,
+            subresources,
+        }
+    }
+
+    fn review(plural: &'static str, singular: &'static str, kind: &'static str) -> Self {
+        Self {
+            plural,
+            singular,
+            kind: Some(kind),
+            namespaced: false,
+            verbs: CREATE,
+            short_names: &[],
+            categories: &[],
+            stored: false,
+            subresources: Vec::new(),
+        }
+    }
+}
+
+/// Everything served, in the order that decides which kind a name means.
+fn groups() -> Vec<Group> {
+    let stored = |name: &'static str, version: &'static str| Group {
+        name,
+        version,
+        resources: KINDS.iter().filter(|k| k.group == name && k.version == version).map(Resource::of).collect(),
+    };
+    let event = KINDS.iter().filter(|k| k.group.is_empty() && k.kind == "Event").map(Resource::of).collect();
+    vec![
+        stored("", "v1"),
+        stored(GROUP, VERSION),
+        Group {
+            name: SUBRESOURCES_GROUP,
+            version: VERSION,
+            resources: vec![Resource {
+                plural: "virtualmachines",
+                singular: "virtualmachine",
+                kind: None,
+                namespaced: true,
+                verbs: &[],
+                short_names: &[],
+                categories: &[],
+                stored: false,
+                subresources: vec![
+                    Subresource { name: "console", kind: "VirtualMachineConsole", verbs: STREAM },
+                    Subresource { name: "portforward", kind: "VirtualMachinePortForward", verbs: STREAM },
+                    Subresource { name: "vnc", kind: "VirtualMachineVNC", verbs: STREAM },
+                ],
+            }],
+        },
+        Group {
+            name: "apiextensions.k8s.io",
+            version: "v1",
+            resources: vec![Resource {
+                plural: "customresourcedefinitions",
+                singular: "customresourcedefinition",
+                kind: Some("CustomResourceDefinition"),
+                namespaced: false,
+                verbs: READ,
+                short_names: &["crd", "crds"],
+                categories: &["api-extensions"],
+                stored: true,
+                subresources: Vec::new(),
+            }],
+        },
+        Group {
+            name: "authorization.k8s.io",
+            version: "v1",
+            resources: vec![
+                Resource::review("selfsubjectaccessreviews", "selfsubjectaccessreview", "SelfSubjectAccessReview"),
+                Resource::review("selfsubjectrulesreviews", "selfsubjectrulesreview", "SelfSubjectRulesReview"),
+            ],
+        },
+        Group {
+            name: "authentication.k8s.io",
+            version: "v1",
+            resources: vec![Resource::review("selfsubjectreviews", "selfsubjectreview", "SelfSubjectReview")],
+        },
+        stored("coordination.k8s.io", "v1"),
+        Group { name: "events.k8s.io", version: "v1", resources: event },
+    ]
+}
+
+impl Group {
+    fn group_version(&self) -> String {
+        if self.name.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.name, self.version) }
+    }
+
+    fn plain(&self) -> Value {
+        let version = json!({"groupVersion": self.group_version(), "version": self.version});
+        json!({"name": self.name, "versions": [version.clone()], "preferredVersion": version})
+    }
+
+    fn resource_list(&self) -> Value {
+        let mut out = Vec::new();
+        for resource in &self.resources {
+            if let Some(kind) = resource.kind {
+                let mut entry = json!({
+                    "name": resource.plural,
+                    "singularName": resource.singular,
+                    "namespaced": resource.namespaced,
+                    "kind": kind,
+                    "verbs": resource.verbs,
+                });
+                if !resource.short_names.is_empty() {
+                    entry["shortNames"] = json!(resource.short_names);
+                }
+                if !resource.categories.is_empty() {
+                    entry["categories"] = json!(resource.categories);
+                }
+                if resource.stored {
+                    entry["storageVersionHash"] = json!(self.storage_hash(kind));
+                }
+                out.push(entry);
+            }
+            out.extend(resource.subresources.iter().map(|sub| {
+                json!({
+                    "name": format!("{}/{}", resource.plural, sub.name),
+                    "singularName": "",
+                    "namespaced": resource.namespaced,
+                    "kind": sub.kind,
+                    "verbs": sub.verbs,
+                })
+            }));
+        }
+        json!({
+            "kind": "APIResourceList",
+            "apiVersion": "v1",
+            "groupVersion": self.group_version(),
+            "resources": out,
+        })
+    }
+
+    fn storage_hash(&self, kind: &str) -> String {
+        let digest = Sha256::digest(format!("{}/{}/{kind}", self.name, self.version));
+        base64::engine::general_purpose::STANDARD.encode(&digest[..8])
+    }
+
+    fn aggregated(&self) -> Value {
+        let response = |kind: &str| json!({"group": self.name, "version": self.version, "kind": kind});
+        let resources: Vec<Value> = self
+            .resources
+            .iter()
+            .map(|resource| {
+                let mut entry = json!({
+                    "resource": resource.plural,
+                    "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
+                    "singularResource": resource.singular,
+                    "verbs": resource.verbs,
+                });
+                if let Some(kind) = resource.kind {
+                    entry["responseKind"] = response(kind);
+                }
+                if !resource.short_names.is_empty() {
+                    entry["shortNames"] = json!(resource.short_names);
+                }
+                if !resource.categories.is_empty() {
+                    entry["categories"] = json!(resource.categories);
+                }
+                if !resource.subresources.is_empty() {
+                    let subs = resource.subresources.iter().map(
+                        |sub| json!({"subresource": sub.name, "responseKind": response(sub.kind), "verbs": sub.verbs}),
+                    );
+                    entry["subresources"] = subs.collect();
+                }
+                entry
+            })
+            .collect();
+        let mut metadata = json!({});
+        if !self.name.is_empty() {
+            metadata["name"] = json!(self.name);
+        }
+        json!({
+            "metadata": metadata,
+            "versions": [{"version": self.version, "resources": resources, "freshness": "Current"}],
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(path: &[&str], accept: &str) -> Value {
+        serde_json::from_slice(&document(path, accept).expect("document").body).expect("JSON")
+    }
+
+    #[test]
+    fn forms_by_accept_header() {
+        const V2: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+        const BETA: &str = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
+        for (accept, form) in [
+            ("", Form::Plain),
+            ("*/*", Form::Plain),
+            ("application/json", Form::Plain),
+            ("application/json, */*", Form::Plain),
+            (V2, Form::V2),
+            (&format!("{V2},{BETA},application/json"), Form::V2),
+            (&format!("{BETA},application/json"), Form::V2Beta1),
+            (&format!("{V2};profile=nopeer,{V2},{BETA},application/json"), Form::V2),
+            (&format!("{V2};profile=nopeer"), Form::Plain),
+            (&format!("application/json,{V2}"), Form::Plain),
+            ("application/json;g=apidiscovery.k8s.io;v=v9;as=APIGroupDiscoveryList,application/json", Form::Plain),
+            ("application/vnd.kubernetes.protobuf,application/json;q=0.9", Form::Plain),
+        ] {
+            assert_eq!(Form::wanted(accept), form, "{accept}");
+        }
+        let document = document(&["apis"], V2).expect("document");
+        assert_eq!(document.content_type, V2);
+        assert!(document.is(&document.etag) && document.is(&format!("\"x\", W/{}", document.etag)));
+        assert!(!document.is("\"x\""));
+    }
+
+    #[test]
+    fn plain_documents() {
+        assert_eq!(value(&["api"], "")["versions"], json!(["v1"]));
+        let groups = value(&["apis"], "");
+        for group in groups["groups"].as_array().expect("groups") {
+            let name = group["name"].as_str().expect("name");
+            let version = group["preferredVersion"]["version"].as_str().expect("version");
+            assert_eq!(value(&["apis", name], "")["kind"], "APIGroup");
+            let list = value(&["apis", name, version], "");
+            assert_eq!(list["groupVersion"], group["versions"][0]["groupVersion"]);
+            assert!(!list["resources"].as_array().expect("resources").is_empty(), "{name}");
+        }
+        assert_eq!(document(&["apis", "nope"], ""), None);
+        assert_eq!(document(&["apis", ""], ""), None);
+        assert_eq!(document(&["apis", GROUP, "v9"], ""), None);
+        assert_eq!(document(&["api", "v2"], ""), None);
+    }
+
+    #[test]
+    fn every_stored_kind_is_listed_with_its_status() {
+        for kind in KINDS {
+            let path = match kind.group {
+                "" => vec!["api", kind.version],
+                group => vec!["apis", group, kind.version],
+            };
+            let list = value(&path, "");
+            let names: Vec<&str> =
+                list["resources"].as_array().expect("list").iter().filter_map(|r| r["name"].as_str()).collect();
+            assert!(names.contains(&kind.plural), "{}", kind.kind);
+            assert_eq!(names.contains(&format!("{}/status", kind.plural).as_str()), kind.status, "{}", kind.kind);
+        }
+    }
+
+    #[test]
+    fn aggregated_documents_say_the_same() {
+        const V2: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+        let core = value(&["api"], V2);
+        assert_eq!(core["items"][0]["metadata"], json!({}));
+        assert_eq!(core["apiVersion"], "apidiscovery.k8s.io/v2");
+        let named = value(&["apis"], V2);
+        let items = named["items"].as_array().expect("items");
+        assert_eq!(items.len(), value(&["apis"], "")["groups"].as_array().expect("groups").len());
+        let vm = &items[0]["versions"][0]["resources"][0];
+        assert_eq!(
+            (&vm["resource"], &vm["shortNames"], &vm["subresources"][0]["subresource"]),
+            (&json!("virtualmachines"), &json!(["vm"]), &json!("status"))
+        );
+        // Streams have no kind of their own to list.
+        let streams = &items[1]["versions"][0]["resources"][0];
+        assert_eq!(streams.get("responseKind"), None);
+        assert_eq!(streams["subresources"].as_array().map(Vec::len), Some(3));
+    }
+}
