@@ -136,6 +136,11 @@ impl LocalHost {
         self.machines.read().get(id).cloned()
     }
 
+    /// The monitor of a running machine.
+    pub(super) fn monitor(&self, id: &MachineId) -> Option<super::qmp::Qmp> {
+        self.machine(id)?.with(|shared| shared.qmp.clone())
+    }
+
     /// The machine, made if it is unknown.
     fn machine_or_new(&self, id: &MachineId) -> Result<Arc<Machine>, Denied> {
         let mut machines = self.machines.write();

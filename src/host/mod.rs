@@ -15,6 +15,7 @@ mod command_line;
 mod context;
 mod disk_image;
 mod fetch;
+mod forward;
 mod hotplug;
 mod import;
 mod launch;
@@ -41,6 +42,7 @@ mod volumes;
 #[cfg(test)]
 mod tests_qemu;
 
+pub use forward::{ForwardError, UdpRule};
 pub use local::{HostError, HostOptions, LocalHost};
 pub use spec::*;
 pub use upload::UploadFailure;

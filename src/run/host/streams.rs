@@ -7,16 +7,16 @@ use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::apiserver::{DuplexStream, StreamDialer, StreamError, StreamKind, UploadError, UploadSink};
-use crate::host::{Host, LocalHost, MachineId, SerialAttachment, UploadFailure};
+use crate::host::{ForwardError, Host, LocalHost, MachineId, SerialAttachment, UdpRule, UploadFailure};
 
-/// Opens streams into the machines of a host.
-pub struct Dialer<H: ?Sized> {
-    host: Arc<H>,
+/// Opens streams into the machines of this computer.
+pub struct Dialer {
+    host: Arc<LocalHost>,
 }
 
-impl<H: Host + ?Sized> Dialer<H> {
+impl Dialer {
     /// For this host.
-    pub fn new(host: Arc<H>) -> Self {
+    pub fn new(host: Arc<LocalHost>) -> Self {
         Self { host }
     }
 
@@ -34,18 +34,59 @@ impl<H: Host + ?Sized> Dialer<H> {
                     Err(e) => Err(StreamError::Failed(format!("the machine's screen does not answer: {e}"))),
                 }
             }
-            StreamKind::PortForward { .. } => {
-                Err(StreamError::Failed("port forwarding is not available on this host".into()))
+            StreamKind::PortForward { port, udp: false } => {
+                Ok(Box::new(self.host.connect_tcp(&id, port).await.map_err(refused)?))
+            }
+            StreamKind::PortForward { port, udp: true } => {
+                let (socket, rule) = self.host.connect_udp(&id, port).await.map_err(refused)?;
+                Ok(Box::new(datagrams(socket, rule)))
             }
         }
     }
+}
+
+fn refused(error: ForwardError) -> StreamError {
+    match error {
+        ForwardError::NotRunning => not_running(),
+        ForwardError::Failed(text) => StreamError::Failed(text),
+    }
+}
+
+/// A UDP association as a stream: what is read at once is a datagram.
+fn datagrams(socket: tokio::net::UdpSocket, rule: UdpRule) -> tokio::io::DuplexStream {
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let (mut from_near, mut to_near) = tokio::io::split(far);
+    tokio::spawn(async move {
+        let inward = async {
+            let mut buffer = vec![0; 65_536];
+            while let Ok(size) = socket.recv(&mut buffer).await {
+                if to_near.write_all(&buffer[..size]).await.is_err() {
+                    return;
+                }
+            }
+        };
+        let outward = async {
+            let mut buffer = vec![0; 65_536];
+            while let Ok(size @ 1..) = from_near.read(&mut buffer).await {
+                if socket.send(&buffer[..size]).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = inward => {}
+            () = outward => {}
+        }
+        drop(rule);
+    });
+    near
 }
 
 fn not_running() -> StreamError {
     StreamError::NotReady("the machine is not running".into())
 }
 
-impl<H: Host + ?Sized> StreamDialer for Dialer<H> {
+impl StreamDialer for Dialer {
     fn dial(&self, uid: &str, kind: StreamKind) -> BoxFuture<'_, Result<Box<dyn DuplexStream>, StreamError>> {
         let uid = uid.to_owned();
         Box::pin(self.open(uid, kind))
