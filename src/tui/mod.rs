@@ -14,6 +14,7 @@ pub mod editor;
 mod effect;
 mod event_loop;
 mod filter;
+pub mod form;
 mod input;
 pub mod keymap;
 mod message;

@@ -7,7 +7,7 @@
 //! No I/O: [`Request`]s say what the editor wants from its surroundings.
 
 mod draft;
-mod highlight;
+pub(super) mod highlight;
 mod paint;
 pub mod patch;
 #[cfg(test)]
