@@ -116,8 +116,11 @@ fn unknown(word: &str) -> String {
 }
 
 fn near(a: &str, b: &str) -> bool {
+    if a == b {
+        return true;
+    }
     let shared = a.chars().zip(b.chars()).take_while(|(x, y)| x == y).count();
-    shared >= 2 && a.len().abs_diff(b.len()) <= 2 || shared + 1 >= a.len().max(b.len())
+    shared >= 2 && shared + 2 >= a.len().max(b.len())
 }
 
 fn names() -> impl Iterator<Item = &'static str> {

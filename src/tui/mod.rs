@@ -26,6 +26,8 @@ mod screens;
 mod state;
 mod table;
 mod terminal;
+#[cfg(test)]
+mod tests;
 mod text;
 pub mod theme;
 mod update;
