@@ -8,6 +8,7 @@ use crossterm::event::KeyEvent;
 use serde_json::Value;
 
 use super::console::{History, Target};
+use super::form::{AttachContext, CreateContext};
 use super::theme::Theme;
 use crate::client::{Choice, ClientError, ContextInfo, Engine, OperationType, TableEvent};
 use crate::types::kinds::KindInfo;
@@ -123,6 +124,32 @@ impl From<&ClientError> for Failure {
     }
 }
 
+/// A form that is to be opened, once what it offers is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FormWish {
+    /// A new machine.
+    Machine {
+        /// Where.
+        namespace: String,
+    },
+    /// A disk for a machine.
+    Attach {
+        /// The machine's namespace.
+        namespace: String,
+        /// The machine.
+        machine: String,
+    },
+}
+
+/// What a form offers.
+#[derive(Debug)]
+pub enum FormData {
+    /// For a new machine.
+    Machine(CreateContext),
+    /// For a disk of a machine.
+    Attach(AttachContext),
+}
+
 /// News of a console's connection.
 #[derive(Debug, Clone)]
 pub enum ConsoleNews {
@@ -199,7 +226,9 @@ pub enum Event {
         /// The text as left, or why there is none.
         result: Result<String, Failure>,
     },
-    /// The server answered a save.
+    /// What a form offers.
+    Prepared(Result<FormData, Failure>),
+    /// The server answered a save or a creation.
     Saved {
         /// Which edit.
         edit: EditId,
@@ -224,8 +253,6 @@ pub enum Job {
     },
     /// Deletes an object and follows it until it is gone.
     Delete(ObjectRef),
-    /// Creates objects in order; the first failure ends it.
-    Create(Vec<(Kind, Value)>),
     /// Applies every document of a file.
     ApplyFile {
         /// The file; `~/` is the home directory.
@@ -317,6 +344,15 @@ pub enum Effect {
         patch: Value,
         /// The version the patch was made from.
         resource_version: String,
+    },
+    /// Gathers what a form offers.
+    Prepare(FormWish),
+    /// Creates objects in order, after the server has checked all of them; answered like a save.
+    Create {
+        /// Which edit.
+        edit: EditId,
+        /// Manifests.
+        objects: Vec<Value>,
     },
     /// Writes lines of history to a file in the cache directory.
     Remember {

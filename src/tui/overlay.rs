@@ -120,10 +120,6 @@ pub struct Confirm {
 pub enum Then {
     /// Tasks, each with its title and object.
     Run(Vec<(String, Option<ObjectRef>, Job)>),
-    /// Leaves the program.
-    Quit,
-    /// Drops what was typed and closes the view.
-    Discard,
 }
 
 /// A question for one line of text.
@@ -144,6 +140,13 @@ pub struct Ask {
 pub enum Purpose {
     /// A manifest file to apply.
     ApplyFile,
+    /// The name of a new object.
+    Name {
+        /// Its kind.
+        kind: Kind,
+        /// Where it goes.
+        namespace: String,
+    },
     /// A file to upload.
     Upload {
         /// The object that waits for it.
@@ -162,18 +165,6 @@ pub struct Help {
     pub search: Input,
     /// Whether keys go into the search.
     pub searching: bool,
-}
-
-impl Overlay {
-    /// Whether it takes letters as text.
-    pub fn wants_text(&self) -> bool {
-        match self {
-            Self::Command(_) | Self::Filter(_) | Self::Palette(_) | Self::Ask(_) => true,
-            Self::Confirm(confirm) => matches!(confirm.surety, Surety::Name { .. }),
-            Self::Help(help) => help.searching,
-            Self::Menu(_) => false,
-        }
-    }
 }
 
 /// The command in a shell that does the same as showing this object.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures::StreamExt;
 use serde_json::Value;
 
-use super::super::message::{Event, Failure, Job, Kind, ObjectRef, TaskId, TaskNews, expand};
+use super::super::message::{Event, Failure, Job, ObjectRef, TaskId, TaskNews, expand};
 use super::super::screens::kind_noun;
 use super::{News, Sender};
 use crate::client::{
@@ -42,7 +42,6 @@ pub async fn run(session: &Session, job: Job, progress: &Progress) -> Result<Str
     match job {
         Job::Operation { machine, operation, force } => operate(session, &machine, operation, force, progress).await,
         Job::Delete(object) => delete(session, &object, progress).await,
-        Job::Create(objects) => create(session, &objects, progress).await,
         Job::ApplyFile { path, namespace } => apply_file(session, &path, &namespace, progress).await,
         Job::Upload { object, url, path } => upload(session, &object, &url, &path, progress).await,
     }
@@ -147,28 +146,6 @@ async fn delete(session: &Session, object: &ObjectRef, progress: &Progress) -> R
         }
     }
     Err(Failure::new("the watch ended"))
-}
-
-async fn create(session: &Session, objects: &[(Kind, Value)], progress: &Progress) -> Result<String, Failure> {
-    let mut done = Vec::new();
-    for (kind, object) in objects {
-        let (name, namespace) = (object["metadata"]["name"].as_str(), object["metadata"]["namespace"].as_str());
-        let shown = format!("{} {}", kind_noun(kind.0), printable(name.unwrap_or_default()));
-        progress.tell(format!("creating {shown}"), None).await;
-        let scope = namespace.filter(|_| kind.0.namespaced());
-        let options = WriteOptions { validation: Some("Strict"), ..WriteOptions::default() };
-        if let Err(error) = session.create(kind.0, scope, object, options).await {
-            let mut failure = failed(&error);
-            if !done.is_empty() {
-                let made = format!("Already created: {}.", done.join(", "));
-                failure.hint = Some(failure.hint.map_or(made.clone(), |hint| format!("{hint}\n{made}")));
-            }
-            failure.text = format!("{shown}: {}", failure.text);
-            return Err(failure);
-        }
-        done.push(shown);
-    }
-    Ok(format!("{} created", done.join(" and ")))
 }
 
 async fn apply_file(session: &Session, path: &str, namespace: &str, progress: &Progress) -> Result<String, Failure> {

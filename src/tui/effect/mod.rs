@@ -1,6 +1,7 @@
 //! Runs effects as tasks. Results come back only as events; nothing here touches the state.
 
 mod consoles;
+mod forms;
 mod jobs;
 
 use std::collections::HashMap;
@@ -178,6 +179,23 @@ impl Runner {
                 tokio::spawn(async move {
                     let event = save(session, edit, object, patch, resource_version).await;
                     let _ = news.send(News::Event(event)).await;
+                });
+            }
+            Effect::Prepare(wish) => {
+                let (news, session) = (self.news.clone(), self.session.clone());
+                tokio::spawn(async move {
+                    let result = match session {
+                        Some(session) => forms::prepare(&session, wish).await,
+                        None => Err(no_session()),
+                    };
+                    let _ = news.send(News::Event(Event::Prepared(result))).await;
+                });
+            }
+            Effect::Create { edit, objects } => {
+                let (news, session) = (self.news.clone(), self.session.clone());
+                tokio::spawn(async move {
+                    let result = forms::create(session, objects).await.map(Box::new);
+                    let _ = news.send(News::Event(Event::Saved { edit, result, server: None })).await;
                 });
             }
             Effect::Remember { file, lines } => {

@@ -55,8 +55,9 @@ const CAP: usize = 36;
 /// Narrowest name column that is still worth having.
 const NAME_MIN: usize = 12;
 
-/// Chooses columns and widths for `cells` cells.
-pub fn plan(table: &Table, wide: bool, namespace: bool, cells: u16) -> Vec<Planned> {
+/// Chooses columns and widths for `cells` cells. `restart` makes room for "needs a restart" behind the phase while
+/// the column of that name is hidden.
+pub fn plan(table: &Table, wide: bool, namespace: bool, restart: bool, cells: u16) -> Vec<Planned> {
     struct Candidate {
         planned: Planned,
         rank: u8,
@@ -87,8 +88,7 @@ pub fn plan(table: &Table, wide: bool, namespace: bool, cells: u16) -> Vec<Plann
             Look::Name => natural.min(63),
             Look::Progress => natural.max(5),
             _ if column.name.eq_ignore_ascii_case("message") => natural,
-            // The sign for "needs a restart" stands behind the phase while its own column is hidden.
-            Look::Phase => (natural + 2).min(CAP),
+            Look::Phase => (natural + if restart && !wide { 10 } else { 0 }).min(CAP),
             _ => natural.min(CAP),
         };
         candidates.push(Candidate {
@@ -191,7 +191,7 @@ mod tests {
     }
 
     fn titles(cells: u16, wide: bool) -> Vec<String> {
-        plan(&table(), wide, false, cells).into_iter().map(|p| p.title).collect()
+        plan(&table(), wide, false, false, cells).into_iter().map(|p| p.title).collect()
     }
 
     #[test]
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn the_plan_never_exceeds_the_width() {
         for cells in 1..200 {
-            let plan = plan(&table(), true, true, cells);
+            let plan = plan(&table(), true, true, true, cells);
             let used: u16 = plan.iter().map(|p| p.width).sum::<u16>() + GAP * (plan.len().max(1) as u16 - 1);
             assert!(used <= cells, "{used} > {cells}");
             assert!(plan.iter().any(|p| p.look == Look::Name), "{cells}");

@@ -138,7 +138,7 @@ pub fn draw(document: &Document, paint: &mut Paint<'_>, area: Rect) {
         missing(&document.object, paint, body);
         return;
     };
-    let inner = Rect { x: body.x + 1, width: body.width.saturating_sub(2), ..body };
+    let inner = Rect { x: body.x + 1, width: body.width.saturating_sub(3), ..body };
     let lines: Vec<Line<'static>> = match document.mode {
         Mode::Yaml => {
             let digits = document.plain.len().to_string().len();

@@ -40,7 +40,7 @@ pub fn draw(list: &ListView, paint: &mut Paint<'_>, area: Rect) {
     let mut details = None;
     if paint.state.preview && area.width >= PREVIEW_FROM && feed.table.current().is_some() && previewable(list) {
         let wanted: u16 =
-            plan(&feed.table, feed.wide, all, area.width - 2).iter().map(|p| p.width + GAP).sum::<u16>().max(50);
+            plan(&feed.table, feed.wide, all, restart_shown(feed, usize::from(area.height)), area.width - 2).iter().map(|p| p.width + GAP).sum::<u16>().max(50);
         let room = area.width.saturating_sub(wanted + 4);
         if room >= PREVIEW_MIN {
             rows.width = area.width - room.min(area.width * 3 / 5) - 1;
@@ -211,7 +211,8 @@ fn lower_first(text: &str) -> String {
 fn table(feed: &Feed, all: bool, paint: &mut Paint<'_>, area: Rect) {
     let table = &feed.table;
     // One cell on the left for the mark, one on the right for the scroll thumb.
-    let columns = plan(table, feed.wide, all, area.width.saturating_sub(3));
+    let restart = restart_shown(feed, usize::from(area.height));
+    let columns = plan(table, feed.wide, all, restart, area.width.saturating_sub(3));
     let mut x = area.x + 2;
     let sorted = table.sort();
     for column in &columns {
@@ -313,8 +314,10 @@ fn cell(
             let style = over(look.style);
             let used = paint.text(x, y, column.width, &shown, style);
             if !restart_column && needs_restart(&row.object) && used + 2 <= column.width {
-                let (glyph, style) = (paint.glyph(Glyph::Restart), over(paint.style(Meaning::Restart)));
-                paint.text(x + used + 1, y, 1, glyph, style);
+                let style = over(paint.style(Meaning::Restart));
+                let sign = paint.glyph(Glyph::Restart);
+                let note = if used + 10 <= column.width { format!("{sign} restart") } else { sign.to_owned() };
+                paint.text(x + used + 1, y, column.width - used - 1, &note, style);
             }
         }
         Look::Alarm => {
@@ -371,6 +374,15 @@ fn cell(
         let cells = u16::try_from(width(&text[found.clone()])).unwrap_or(0);
         paint.text(at, y, cells, &text[found], style);
     }
+}
+
+/// Whether a row near the cursor waits for a restart: then the phase column makes room for the word.
+fn restart_shown(feed: &Feed, height: usize) -> bool {
+    if feed.kind.0.kind != "VirtualMachine" {
+        return false;
+    }
+    let from = feed.table.cursor().saturating_sub(height);
+    (from..from + 2 * height).map_while(|i| feed.table.at(i)).any(|row| needs_restart(&row.object))
 }
 
 /// Whether saved changes of a machine wait for a restart.

@@ -35,7 +35,7 @@ pub fn draw(view: &MachineView, paint: &mut Paint<'_>, area: Rect) {
     let object = row.object.clone();
     head(&view.object, &object, paint, area);
     let body = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
-    let inner = Rect { x: body.x + 1, width: body.width.saturating_sub(2), ..body };
+    let inner = Rect { x: body.x + 1, width: body.width.saturating_sub(3), ..body };
     if area.width >= TWO_COLUMNS {
         let left = Rect { width: inner.width / 2 - 1, ..inner };
         let right = Rect { x: left.right() + 2, width: inner.width - left.width - 2, ..inner };
@@ -44,6 +44,10 @@ pub fn draw(view: &MachineView, paint: &mut Paint<'_>, area: Rect) {
         first.extend(devices(&object, paint, left.width, true));
         let mut second = conditions(&object, paint, right.width);
         second.extend(events(&view.object, &object, paint, right.width));
+        // Sections are set apart by an empty line; the first needs none.
+        if second.first().is_some_and(|line| line.width() == 0) {
+            second.remove(0);
+        }
         let total = first.len().max(second.len());
         let top = view.scroll.measure(total, usize::from(body.height));
         for (lines, place) in [(first, left), (second, right)] {
@@ -84,6 +88,11 @@ fn head(object: &ObjectRef, content: &Value, paint: &mut Paint<'_>, area: Rect) 
         let note = format!("{} restart needed", paint.glyph(Glyph::Restart));
         paint.text(x, area.y, area.right().saturating_sub(x), &note, style);
     }
+}
+
+/// `text` in `cells` cells and a gap of two behind it.
+fn gap(text: &str, cells: usize, ellipsis: &str) -> String {
+    pad(text, cells, ellipsis) + "  "
 }
 
 fn text(value: &Value) -> String {
@@ -186,7 +195,7 @@ fn changes(object: &Value, paint: &mut Paint<'_>, cells: u16) -> Vec<Line<'stati
         let value = |field: &str| change.get(field).map_or_else(|| "(none)".to_owned(), text);
         lines.push(Line::from(vec![
             Span::styled(format!("{} ", look.sign), look.style),
-            Span::styled(pad(&text(&change["path"]), widest + 2, ellipsis), paint.style(Meaning::Text)),
+            Span::styled(gap(&text(&change["path"]), widest, ellipsis), paint.style(Meaning::Text)),
             Span::styled(fit(&value("currentValue"), room, ellipsis), paint.style(Meaning::Removed)),
             Span::styled(format!(" {} ", paint.glyph(Glyph::Arrow)), paint.style(Meaning::Muted)),
             Span::styled(fit(&value("desiredValue"), room, ellipsis), paint.style(Meaning::Added)),
@@ -211,7 +220,7 @@ fn devices(object: &Value, paint: &mut Paint<'_>, cells: u16, by_id: bool) -> Ve
             .map_or(kind.clone(), |s| (*s).to_owned());
         let mut spans = vec![
             Span::styled(pad(&short, 4, ellipsis), paint.style(Meaning::Muted)),
-            Span::styled(pad(&name, names + 2, ellipsis), paint.style(Meaning::Text)),
+            Span::styled(gap(&name, names, ellipsis), paint.style(Meaning::Text)),
             Span::styled(pad(&text(&device["size"]), 8, ellipsis), paint.style(Meaning::Muted)),
         ];
         let (glyph, word, meaning) = match (device["attached"].as_bool(), device["hotplugged"] == true) {
@@ -273,11 +282,14 @@ pub fn conditions(object: &Value, paint: &mut Paint<'_>, cells: u16) -> Vec<Line
             look.sign = paint.glyph(Glyph::Warning);
             look.style = paint.style(Meaning::Warn);
         }
+        let kind = text(&condition["type"]);
+        // Most conditions that hold give their own name as the reason: nothing to read twice.
         let reason = text(&condition["reason"]);
+        let reason = if status == "True" && reason == kind { String::new() } else { reason };
         let room = usize::from(cells).saturating_sub(names + 4);
         lines.push(Line::from(vec![
             Span::styled(format!("{} ", look.sign), look.style),
-            Span::styled(pad(&text(&condition["type"]), names + 2, ellipsis), paint.style(Meaning::Text)),
+            Span::styled(gap(&kind, names, ellipsis), paint.style(Meaning::Text)),
             Span::styled(fit(&reason, room, ellipsis), paint.style(Meaning::Muted)),
         ]));
         let message = text(&condition["message"]);
@@ -313,6 +325,7 @@ pub fn events(object: &ObjectRef, content: &Value, paint: &mut Paint<'_>, cells:
         lines.push(Line::styled("none", paint.style(Meaning::Muted)));
     }
     let ellipsis = paint.glyph(Glyph::Ellipsis);
+    let reasons = events.iter().take(SHOWN).map(|e| width(&text(&e["reason"])) + 3).max().unwrap_or(0).min(34);
     for event in events.iter().take(SHOWN) {
         let when = crate::client::event_time(event).parse::<jiff::Timestamp>().ok().map(|t| t.as_second());
         let when = when.map(|second| paint.age(second)).unwrap_or_default();
@@ -321,28 +334,22 @@ pub fn events(object: &ObjectRef, content: &Value, paint: &mut Paint<'_>, cells:
         let count = event["count"].as_u64().filter(|n| *n > 1).map(|n| format!(" x{n}")).unwrap_or_default();
         let (glyph, meaning) = if warning { (Glyph::Warning, Meaning::Warn) } else { (Glyph::Dot, Meaning::Muted) };
         let head = format!("{reason}{count}");
-        let room = usize::from(cells).saturating_sub(10 + width(&head) + 2);
         let message = text(&event["message"]);
-        let mut wrapped = wrap(&message, room.max(20)).into_iter();
-        let first = wrapped.next().unwrap_or_default();
         let style = paint.style(if warning { Meaning::Warn } else { Meaning::Text });
         let mut spans = vec![
             Span::styled(format!("{} ", paint.glyph(glyph)), paint.style(meaning)),
             Span::styled(pad(&when, 8, ellipsis), paint.style(Meaning::Muted)),
-            Span::styled(format!("{head}  "), style),
+            Span::styled(pad(&head, reasons, ellipsis), style),
         ];
-        if room >= 20 {
-            spans.push(Span::styled(first, paint.style(Meaning::Muted)));
-            lines.push(Line::from(spans));
-            let indent = usize::from(cells).saturating_sub(room);
-            for line in wrapped {
-                lines.push(Line::styled(format!("{}{line}", " ".repeat(indent)), paint.style(Meaning::Muted)));
-            }
-        } else {
-            lines.push(Line::from(spans));
-            for line in wrap(&message, usize::from(cells).saturating_sub(10)) {
-                lines.push(Line::styled(format!("{}{line}", " ".repeat(10)), paint.style(Meaning::Muted)));
-            }
+        // Beside the reason where there is room for a sentence, below it otherwise.
+        let indent = if usize::from(cells) >= reasons + 54 { reasons + 12 } else { 10 };
+        let mut wrapped = wrap(&message, usize::from(cells).saturating_sub(indent)).into_iter();
+        if indent > 10 {
+            spans.push(Span::styled(format!("  {}", wrapped.next().unwrap_or_default()), paint.style(Meaning::Muted)));
+        }
+        lines.push(Line::from(spans));
+        for line in wrapped.filter(|l| !l.is_empty()) {
+            lines.push(Line::styled(format!("{}{line}", " ".repeat(indent)), paint.style(Meaning::Muted)));
         }
     }
     lines

@@ -3,6 +3,7 @@
 pub mod columns;
 pub mod describe;
 pub mod document;
+pub mod edit;
 pub mod list;
 pub mod logs;
 pub mod machine;
@@ -17,7 +18,6 @@ pub use list::ListView;
 pub use machine::MachineView;
 
 /// One view of the stack.
-#[derive(Debug)]
 pub enum View {
     /// A kind's objects.
     List(ListView),
@@ -31,6 +31,10 @@ pub enum View {
     Tasks(Entries),
     /// Where one can connect to.
     Contexts(Entries),
+    /// An object under edit.
+    Edit(Box<edit::EditView>),
+    /// A form.
+    Form(Box<edit::FormView>),
 }
 
 /// Cursor of a short list that is not a table.
@@ -85,7 +89,7 @@ impl View {
                 }
                 needs
             }
-            Self::Errors(_) | Self::Tasks(_) | Self::Contexts(_) => Vec::new(),
+            Self::Errors(_) | Self::Tasks(_) | Self::Contexts(_) | Self::Edit(_) | Self::Form(_) => Vec::new(),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::super::screens::why::why;
 use super::super::screens::{Document, Entries, Mode, View, creatable, kind_noun, kind_title};
 use super::super::state::{Front, Link, Scroll, State, machine_kind};
 use super::super::text::count;
-use super::{consoles, go};
+use super::{consoles, edits, go};
 use crate::client::OperationType;
 use crate::types::kinds::{self, KINDS};
 use crate::types::text::printable;
@@ -113,7 +113,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::Apply => go::ask_apply(state),
         Action::Describe => document(state, Mode::Describe),
         Action::Yaml => document(state, Mode::Yaml),
-        Action::Edit | Action::EditExternal => {}
+        Action::Edit | Action::EditExternal => return edits::open(state, action == Action::EditExternal),
         Action::Delete => delete(state),
         Action::Copy => {
             if let View::Text(document) = state.view() {
@@ -143,7 +143,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
             }
             return effects;
         }
-        Action::Attach => {}
+        Action::Attach => return edits::attach(state),
         Action::Detach => detach(state),
         Action::NextMatch | Action::PreviousMatch => {
             if let View::Text(document) = state.view_mut() {
@@ -264,6 +264,8 @@ fn motion(state: &mut State, action: Action) {
             Action::Right if !document.wrap => document.scroll.sideways(8 * n),
             _ => scroll(&document.scroll, step, absolute),
         },
+        // These have the keyboard for themselves.
+        View::Edit(_) | View::Form(_) => {}
     }
 }
 
@@ -602,8 +604,7 @@ pub fn create(state: &mut State, kind: Option<Kind>) -> Vec<Effect> {
         state.overlays.push(Overlay::Menu(menu));
         return Vec::new();
     };
-    let _ = kind;
-    Vec::new()
+    edits::create(state, kind)
 }
 
 fn dismiss(state: &mut State) -> Vec<Effect> {

@@ -4,7 +4,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::super::message::Effect;
 use super::super::state::{Front, State};
-use super::{actions, consoles, overlays};
+use super::{actions, consoles, edits, overlays};
 
 /// Largest number that can be typed before a motion.
 const MAX_COUNT: usize = 1_000_000;
@@ -17,6 +17,9 @@ pub fn key(state: &mut State, key: KeyEvent) -> Vec<Effect> {
     if state.front == Front::Consoles {
         let requests = state.consoles.key(key);
         return consoles::answer(state, requests);
+    }
+    if let Some(effects) = edits::key(state, key) {
+        return effects;
     }
     if let KeyCode::Char(c @ '0'..='9') = key.code
         && key.modifiers == KeyModifiers::NONE
@@ -47,6 +50,9 @@ pub fn paste(state: &mut State, text: &str) -> Vec<Effect> {
     if state.front == Front::Consoles {
         let requests = state.consoles.paste(text);
         return consoles::answer(state, requests);
+    }
+    if let Some(effects) = edits::paste(state, text) {
+        return effects;
     }
     state.hint("pasted text was ignored: no field has the keyboard");
     Vec::new()

@@ -2,6 +2,7 @@
 
 mod actions;
 mod consoles;
+mod edits;
 mod go;
 mod keys;
 mod news;
@@ -39,8 +40,9 @@ pub fn update(state: &mut State, event: Event, now: Millis) -> Vec<Effect> {
         Event::Task { id, news } => news::task(state, id, news),
         Event::Theme { theme, warnings } => news::theme(state, *theme, warnings),
         Event::Console { target, news } => consoles::news(state, &target, news),
-        Event::EditorClosed { edit, result } => news::editor_closed(state, edit, result),
-        Event::Saved { edit, result, server } => news::saved(state, edit, result, server),
+        Event::EditorClosed { edit, result } => edits::editor_closed(state, edit, result),
+        Event::Prepared(result) => edits::prepared(state, result),
+        Event::Saved { edit, result, server } => edits::saved(state, edit, result, server),
     };
     effects.extend(state.reconcile_feeds());
     renew(state);

@@ -1,11 +1,9 @@
 //! What comes back from effects.
 
-use serde_json::Value;
-
-use super::super::message::{EditId, Effect, Failure, FeedId, SessionInfo, TaskId, TaskNews};
+use super::super::message::{Effect, Failure, FeedId, SessionInfo, TaskId, TaskNews};
 use super::super::state::{FeedLink, Link, State, TaskState};
 use super::super::theme::Theme;
-use crate::client::{ClientError, Engine, TableEvent};
+use crate::client::{Engine, TableEvent};
 
 /// An attempt to connect ended.
 pub fn connected(state: &mut State, generation: u64, result: Result<SessionInfo, Failure>) -> Vec<Effect> {
@@ -92,22 +90,5 @@ pub fn theme(state: &mut State, theme: Theme, warnings: Vec<String>) -> Vec<Effe
     for warning in warnings {
         state.error("Theme".into(), Failure::new(&warning), None);
     }
-    Vec::new()
-}
-
-/// The outside editor ended.
-pub fn editor_closed(state: &mut State, edit: EditId, result: Result<String, Failure>) -> Vec<Effect> {
-    let _ = (state, edit, result);
-    Vec::new()
-}
-
-/// The server answered a save.
-pub fn saved(
-    state: &mut State,
-    edit: EditId,
-    result: Result<Box<Value>, ClientError>,
-    server: Option<Box<Value>>,
-) -> Vec<Effect> {
-    let _ = (state, edit, result, server);
     Vec::new()
 }

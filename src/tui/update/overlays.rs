@@ -10,7 +10,7 @@ use super::super::overlay::{self, Ask, Chosen, Confirm, Overlay, Purpose, Surety
 use super::super::palette::Goal;
 use super::super::screens::View;
 use super::super::state::State;
-use super::{actions, go};
+use super::{actions, edits, go};
 
 /// What a box wants after a key.
 enum After {
@@ -188,11 +188,6 @@ fn act(state: &mut State, deed: Deed) -> Vec<Effect> {
             go::open(state, object);
             Vec::new()
         }
-        Deed::Then(Then::Quit) => actions::quit(state),
-        Deed::Then(Then::Discard) => {
-            go::close(state);
-            Vec::new()
-        }
         Deed::Then(Then::Run(jobs)) => {
             if let Some(feed) = state.list_mut() {
                 feed.table.clear_marks();
@@ -200,6 +195,7 @@ fn act(state: &mut State, deed: Deed) -> Vec<Effect> {
             jobs.into_iter().map(|(title, object, job)| overlay::run(state, title, object, job)).collect()
         }
         Deed::Answer(Purpose::ApplyFile, path) => vec![go::apply(state, path)],
+        Deed::Answer(Purpose::Name { kind, namespace }, name) => edits::named(state, kind, &namespace, name),
         Deed::Answer(Purpose::Upload { object, url }, path) => {
             vec![upload(state, object, url, path)]
         }

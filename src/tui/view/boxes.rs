@@ -93,7 +93,7 @@ pub fn filter(line: &FilterLine, paint: &mut Paint<'_>, area: Rect) {
 
 /// The palette.
 pub fn palette(palette: &Palette, paint: &mut Paint<'_>, whole: Rect) {
-    let area = centered(whole, (whole.width - 4).min(84), (whole.height - 4).min(20));
+    let area = centered(whole, (whole.width - 4).min(84), (whole.height - 2).min(20));
     let inner = paint.popup(area, "Palette");
     let style = paint.style(Meaning::Key);
     paint.text(inner.x, inner.y, 1, paint.glyph(Glyph::More), style);
@@ -143,7 +143,7 @@ pub fn menu(menu: &Menu, paint: &mut Paint<'_>, whole: Rect) {
     let docs = menu.items.iter().map(|i| doc(i).0.len()).max().unwrap_or(0);
     let wanted = u16::try_from((keys + labels + docs + 10).max(width(&menu.title) + 6)).unwrap_or(60);
     let height = u16::try_from(menu.items.len()).unwrap_or(1) + 2;
-    let area = centered(whole, wanted.min(whole.width - 4), height.min(whole.height - 2));
+    let area = centered(whole, wanted.min(whole.width - 4), height.min(whole.height));
     let inner = paint.popup(area, &menu.title);
     let top = menu.scroll.measure(menu.items.len(), usize::from(inner.height));
     menu.scroll.reveal(menu.cursor);

@@ -6,7 +6,6 @@ use ratatui::text::{Line, Span};
 
 use super::super::message::Kind;
 use super::super::paint::Paint;
-use super::super::screens::View;
 use super::super::state::{FeedLink, Front, Link, State};
 use super::super::text::{fit, width};
 use super::super::theme::{Glyph, Meaning};
@@ -55,7 +54,8 @@ pub fn draw(paint: &mut Paint<'_>, area: Rect) {
         left.push(Span::styled(fit(&reason, room, paint.glyph(Glyph::Ellipsis)), bar));
     }
     let line = Line::from(left);
-    paint.line(area.x, area.y, area.width, &line);
+    let left_cells = area.width.saturating_sub(u16::try_from(right_cells + 2).unwrap_or(0)).max(20);
+    paint.line(area.x, area.y, left_cells, &line);
     let mut x = area.right().saturating_sub(u16::try_from(right_cells + 1).unwrap_or(0));
     for (text, style) in right {
         x += paint.text(x, area.y, area.right().saturating_sub(x), &text, bar.patch(style));
@@ -107,10 +107,7 @@ fn right_side(paint: &mut Paint<'_>) -> Vec<(String, Style)> {
 
 /// The connections behind what is on the screen.
 fn shown_feeds(state: &State) -> impl Iterator<Item = &FeedLink> {
-    let needs = match state.view() {
-        View::Errors(_) | View::Tasks(_) | View::Contexts(_) => Vec::new(),
-        view => view.needs(state.namespace.as_deref()),
-    };
+    let needs = state.view().needs(state.namespace.as_deref());
     needs
         .into_iter()
         .filter_map(move |(kind, namespace)| match namespace {
@@ -131,7 +128,9 @@ fn accelerator(state: &State) -> Option<(String, bool)> {
     let word = annotations["vmdeck.io/accelerator"].as_str()?;
     match word {
         "kvm" => Some(("KVM".into(), false)),
-        "tcg" => Some(("TCG: no hardware virtualization, guests are slow".into(), true)),
+        "tcg" if state.size.0 >= 110 => Some(("TCG: no hardware virtualization, guests are slow".into(), true)),
+        "tcg" if state.size.0 >= 70 => Some(("TCG: guests are slow".into(), true)),
+        "tcg" => Some(("TCG".into(), true)),
         other => Some((printable(other).into_owned(), false)),
     }
 }

@@ -13,7 +13,7 @@ use super::super::theme::{Glyph, Meaning};
 
 /// Draws the help box.
 pub fn draw(help: &Help, paint: &mut Paint<'_>, whole: Rect) {
-    let area = centered(whole, (whole.width - 4).min(96), whole.height - 2);
+    let area = centered(whole, (whole.width - 4).min(96), whole.height);
     let inner = paint.popup(area, "Keys");
     let lines = lines(help, paint, inner.width);
     let body = Rect { height: inner.height.saturating_sub(1), ..inner };

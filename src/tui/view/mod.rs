@@ -6,13 +6,12 @@ mod help;
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
-use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::action::{Action, Possible};
 use super::overlay::Overlay;
 use super::paint::Paint;
-use super::screens::{View, document, list, logs, machine};
+use super::screens::{View, document, edit, list, logs, machine};
 use super::state::{Front, State, TaskState};
 use super::table::Millis;
 use super::text::width;
@@ -50,6 +49,14 @@ fn areas(state: &State) -> Areas {
     }
 }
 
+/// Views with hints of their own get the last line too, unless news are in between.
+fn whole_body(areas: &Areas) -> Rect {
+    match areas.news.height {
+        0 => Rect { height: areas.body.height + areas.hints.height, ..areas.body },
+        _ => areas.body,
+    }
+}
+
 fn news_lines(state: &State) -> usize {
     let running = state.tasks.iter().any(|t| matches!(t.state, TaskState::Running { .. }));
     let errors = !state.errors.is_empty() && !matches!(state.view(), View::Errors(_));
@@ -64,6 +71,7 @@ pub fn body_height(state: &State) -> u16 {
         View::List(_) => 2,
         View::Errors(_) | View::Tasks(_) | View::Contexts(_) => 2,
         View::Machine(_) | View::Text(_) => 1,
+        View::Edit(_) | View::Form(_) => 0,
     };
     areas(state).body.height.saturating_sub(lines)
 }
@@ -97,20 +105,25 @@ pub fn draw(state: &State, buffer: &mut Buffer) -> Drawn {
             View::Errors(entries) => logs::errors(entries, &mut paint, areas.body),
             View::Tasks(entries) => logs::tasks(entries, &mut paint, areas.body),
             View::Contexts(entries) => logs::contexts(entries, &mut paint, areas.body),
+            View::Edit(view) => edit::draw_edit(view, &mut paint, whole_body(&areas)),
+            View::Form(view) => edit::draw_form(view, &mut paint, whole_body(&areas)),
         }
         news(&mut paint, areas.news);
-        hints(&mut paint, areas.hints);
+        if !matches!(state.view(), View::Edit(_) | View::Form(_)) {
+            hints(&mut paint, areas.hints);
+        }
     }
+    let middle = Rect { y: 1, height: whole.height - 2, ..whole };
     for overlay in &state.overlays {
         paint.cursor = None;
         match overlay {
             Overlay::Command(line) => boxes::command(line, &mut paint, whole),
             Overlay::Filter(line) => boxes::filter(line, &mut paint, areas.hints),
-            Overlay::Palette(palette) => boxes::palette(palette, &mut paint, whole),
-            Overlay::Menu(menu) => boxes::menu(menu, &mut paint, whole),
-            Overlay::Confirm(confirm) => boxes::confirm(confirm, &mut paint, whole),
-            Overlay::Ask(ask) => boxes::ask(ask, &mut paint, whole),
-            Overlay::Help(view) => help::draw(view, &mut paint, whole),
+            Overlay::Palette(palette) => boxes::palette(palette, &mut paint, middle),
+            Overlay::Menu(menu) => boxes::menu(menu, &mut paint, middle),
+            Overlay::Confirm(confirm) => boxes::confirm(confirm, &mut paint, middle),
+            Overlay::Ask(ask) => boxes::ask(ask, &mut paint, middle),
+            Overlay::Help(view) => help::draw(view, &mut paint, middle),
         }
     }
     paint.scrub();
@@ -195,8 +208,6 @@ fn hints(paint: &mut Paint<'_>, area: Rect) {
             Action::Create,
             Action::Menu,
             Action::Filter,
-            Action::Command,
-            Action::Help,
             Action::Sort,
             Action::Wide,
         ],
@@ -209,8 +220,6 @@ fn hints(paint: &mut Paint<'_>, area: Rect) {
             Action::Yaml,
             Action::Menu,
             Action::Filter,
-            Action::Command,
-            Action::Help,
             Action::Sort,
             Action::Wide,
         ],
@@ -224,7 +233,6 @@ fn hints(paint: &mut Paint<'_>, area: Rect) {
             Action::Yaml,
             Action::Menu,
             Action::Back,
-            Action::Help,
         ],
         View::Text(_) => &[
             Action::Filter,
@@ -235,16 +243,28 @@ fn hints(paint: &mut Paint<'_>, area: Rect) {
             Action::Yaml,
             Action::Edit,
             Action::Back,
-            Action::Help,
         ],
-        View::Errors(_) => &[Action::Open, Action::Dismiss, Action::DismissAll, Action::Back, Action::Help],
-        View::Tasks(_) => &[Action::Open, Action::Dismiss, Action::DismissAll, Action::Back, Action::Help],
-        View::Contexts(_) => &[Action::Open, Action::Back, Action::Help],
+        View::Errors(_) => &[Action::Open, Action::Dismiss, Action::DismissAll, Action::Back],
+        View::Tasks(_) => &[Action::Open, Action::Dismiss, Action::DismissAll, Action::Back],
+        View::Contexts(_) => &[Action::Open, Action::Back],
+        View::Edit(_) | View::Form(_) => &[],
     };
-    let mut line: Vec<Span<'_>> = vec![Span::raw(" ")];
-    let mut used = 1;
     let (key_style, hint_style, off) =
         (paint.style(Meaning::Key), paint.style(Meaning::Hint), paint.style(Meaning::Disabled));
+    // The way to everything else stands at the right end whatever happens to the rest.
+    let mut tail: Vec<Span<'_>> = Vec::new();
+    if !state.consoles.is_empty() {
+        let n = super::text::count(state.consoles.sessions().len(), "console", "consoles");
+        tail.push(Span::styled(state.keymap.label(Action::Consoles), key_style));
+        tail.push(Span::styled(format!(" {n}  "), hint_style));
+    }
+    for action in [Action::Command, Action::Help] {
+        tail.push(Span::styled(state.keymap.label(action), key_style));
+        tail.push(Span::styled(format!(" {}  ", action.row().label), hint_style));
+    }
+    let tail_cells = u16::try_from(tail.iter().map(Span::width).sum::<usize>()).unwrap_or(0);
+    let mut line: Vec<Span<'_>> = vec![Span::raw(" ")];
+    let mut used = 1;
     for action in wanted {
         let key = state.keymap.label(*action);
         let label = match (action, state.view()) {
@@ -263,7 +283,7 @@ fn hints(paint: &mut Paint<'_>, area: Rect) {
             continue;
         }
         let cells = width(&key) + 1 + width(label) + 2;
-        if used + cells > usize::from(area.width) {
+        if used + cells > usize::from(area.width.saturating_sub(tail_cells)) {
             break;
         }
         used += cells;
@@ -273,12 +293,6 @@ fn hints(paint: &mut Paint<'_>, area: Rect) {
     }
     let line = Line::from(line);
     paint.line(area.x, area.y, area.width, &line);
-    if !state.consoles.is_empty() {
-        let key = state.keymap.label(Action::Consoles);
-        let text = format!("{key} {}", super::text::count(state.consoles.sessions().len(), "console", "consoles"));
-        let cells = u16::try_from(width(&text)).unwrap_or(0);
-        if used + usize::from(cells) + 2 <= usize::from(area.width) {
-            paint.text(area.right() - cells - 1, area.y, cells, &text, Style::default().patch(key_style));
-        }
-    }
+    let line = Line::from(tail);
+    paint.line(area.right().saturating_sub(tail_cells), area.y, tail_cells, &line);
 }
