@@ -115,17 +115,22 @@ pub async fn create(session: Option<Session>, objects: Vec<Value>) -> Result<Val
             true => error,
             false => error.with_hint(format!("Already created: {}.", done.join(", "))),
         })?;
-        let noun = kinds::by_kind(last["apiVersion"].as_str().unwrap_or_default(), last["kind"].as_str().unwrap_or_default())
-            .map_or("object".into(), kind_noun);
+        let noun =
+            kinds::by_kind(last["apiVersion"].as_str().unwrap_or_default(), last["kind"].as_str().unwrap_or_default())
+                .map_or("object".into(), kind_noun);
         done.push(format!("{noun} {}", printable(&name(&last))));
     }
     Ok(last)
 }
 
 async fn one(session: &Session, object: &Value, options: WriteOptions) -> Result<Value, ClientError> {
-    let (version, word) = (object["apiVersion"].as_str().unwrap_or_default(), object["kind"].as_str().unwrap_or_default());
+    let (version, word) =
+        (object["apiVersion"].as_str().unwrap_or_default(), object["kind"].as_str().unwrap_or_default());
     let kind = kinds::by_kind(version, word).ok_or_else(|| {
-        ClientError::new(ErrorKind::BadRequest, format!("kind {} of {} is not known", printable(word), printable(version)))
+        ClientError::new(
+            ErrorKind::BadRequest,
+            format!("kind {} of {} is not known", printable(word), printable(version)),
+        )
     })?;
     let scope = object["metadata"]["namespace"].as_str().filter(|_| kind.namespaced());
     session.create(kind, scope, object, options).await.map(|answer| answer.object)

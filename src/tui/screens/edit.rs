@@ -71,14 +71,14 @@ pub fn template(kind: Kind, namespace: &str, name: &str) -> Value {
     }
     let (field, body) = match kind.0.kind {
         "VirtualDisk" => ("spec", json!({"persistentVolumeClaim": {"size": "1Gi"}})),
-        "VirtualImage" => {
-            ("spec", json!({"storage": "ContainerRegistry", "dataSource": {"type": "HTTP", "http": {"url": "https://"}}}))
-        }
-        "ClusterVirtualImage" => ("spec", json!({"dataSource": {"type": "HTTP", "http": {"url": "https://"}}})),
-        "VirtualMachineBlockDeviceAttachment" => (
+        "VirtualImage" => (
             "spec",
-            json!({"virtualMachineName": "", "blockDeviceRef": {"kind": "VirtualDisk", "name": ""}}),
+            json!({"storage": "ContainerRegistry", "dataSource": {"type": "HTTP", "http": {"url": "https://"}}}),
         ),
+        "ClusterVirtualImage" => ("spec", json!({"dataSource": {"type": "HTTP", "http": {"url": "https://"}}})),
+        "VirtualMachineBlockDeviceAttachment" => {
+            ("spec", json!({"virtualMachineName": "", "blockDeviceRef": {"kind": "VirtualDisk", "name": ""}}))
+        }
         "VirtualMachineIPAddress" => ("spec", json!({"type": "Auto"})),
         "VirtualMachineClass" => ("spec", json!({"cpu": {"type": "Host"}})),
         "Secret" => {

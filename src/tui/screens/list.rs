@@ -40,7 +40,11 @@ pub fn draw(list: &ListView, paint: &mut Paint<'_>, area: Rect) {
     let mut details = None;
     if paint.state.preview && area.width >= PREVIEW_FROM && feed.table.current().is_some() && previewable(list) {
         let wanted: u16 =
-            plan(&feed.table, feed.wide, all, restart_shown(feed, usize::from(area.height)), area.width - 2).iter().map(|p| p.width + GAP).sum::<u16>().max(50);
+            plan(&feed.table, feed.wide, all, restart_shown(feed, usize::from(area.height)), area.width - 2)
+                .iter()
+                .map(|p| p.width + GAP)
+                .sum::<u16>()
+                .max(50);
         let room = area.width.saturating_sub(wanted + 4);
         if room >= PREVIEW_MIN {
             rows.width = area.width - room.min(area.width * 3 / 5) - 1;

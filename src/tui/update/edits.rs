@@ -324,26 +324,24 @@ fn refused(state: &mut State, edit: EditId, error: &ClientError, server: Option<
         errors.push((String::new(), error.to_string()));
     }
     let on_screen = state.views.iter_mut().find_map(|view| match view {
-        View::Edit(view) if view.id == edit => {
-            match (&server, view.intent) {
-                (Some(newer), Intent::Patch) => {
-                    let both = view.editor.rebase((**newer).clone());
-                    view.review = None;
-                    Some(Some(both.len()))
-                }
-                (None, Intent::Patch) if view.review.is_some() => {
-                    view.editor.refused(errors.clone());
-                    if let Some(review) = &mut view.review {
-                        review.refused(errors.clone());
-                    }
-                    Some(None)
-                }
-                _ => {
-                    view.editor.refused(errors.clone());
-                    Some(None)
-                }
+        View::Edit(view) if view.id == edit => match (&server, view.intent) {
+            (Some(newer), Intent::Patch) => {
+                let both = view.editor.rebase((**newer).clone());
+                view.review = None;
+                Some(Some(both.len()))
             }
-        }
+            (None, Intent::Patch) if view.review.is_some() => {
+                view.editor.refused(errors.clone());
+                if let Some(review) = &mut view.review {
+                    review.refused(errors.clone());
+                }
+                Some(None)
+            }
+            _ => {
+                view.editor.refused(errors.clone());
+                Some(None)
+            }
+        },
         View::Form(view) if view.id == edit => {
             view.form.refused(errors.clone());
             Some(None)
@@ -356,7 +354,10 @@ fn refused(state: &mut State, edit: EditId, error: &ClientError, server: Option<
             review(state);
             state.hint(match both {
                 0 => "somebody else changed the object meanwhile; your changes are laid over theirs".to_owned(),
-                n => format!("somebody else changed {} too: look at the marked rows", count(n, "of your fields", "of your fields")),
+                n => format!(
+                    "somebody else changed {} too: look at the marked rows",
+                    count(n, "of your fields", "of your fields")
+                ),
             });
         }
         Some(None) => state.notice = None,
