@@ -22,6 +22,7 @@ pub mod identity;
 pub mod media;
 pub mod metadata;
 pub mod object;
+pub mod openapi;
 pub mod patch;
 pub mod prepare;
 pub mod present;

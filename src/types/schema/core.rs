@@ -66,7 +66,8 @@ pub fn metadata() -> Value {
     document
 }
 
-fn inlined<T: JsonSchema>() -> Value {
+/// The OpenAPI document of a type, with nothing referred to.
+pub fn inlined<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::openapi3().with(|s| {
         s.inline_subschemas = true;
         s.meta_schema = None;

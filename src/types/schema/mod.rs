@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use regex::Regex;
 use serde_json::{Map, Value};
 
-pub use self::core::{document as core_document, metadata as metadata_document};
+pub use self::core::{document as core_document, inlined, metadata as metadata_document};
 
 use super::field_error::FieldError;
 use super::kinds::KindInfo;
