@@ -1,101 +1,162 @@
-//! Connections into a machine of user mode networking: a forwarding rule on a loopback port, made for one
-//! connection and taken back as soon as QEMU has it.
+//! Reaching a guest's ports without privileges: QEMU's user mode network lets a loopback port of this computer
+//! lead into the guest. It is opened for one connection and closed as soon as that connection has passed.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UdpSocket};
 
-use super::local::LocalHost;
 use super::qmp::Qmp;
-use super::spec::MachineId;
 
-/// Attempts when somebody else takes the port between its choice and its use.
-const ATTEMPTS: u32 = 5;
+/// Ports tried before giving up: between choosing a free one and QEMU taking it, another program may be faster.
+const TRIES: usize = 5;
 
-/// Why there is no connection.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ForwardError {
-    /// There is no instance.
-    #[error("the machine is not running")]
-    NotRunning,
-    /// QEMU or the system refused; the text is for a user.
-    #[error("{0}")]
-    Failed(String),
+/// How long the guest may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pause between looks at QEMU's table of connections; there is no event for an answered one.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// A connection to a port of a guest. For UDP each write is a datagram, and each read is (the rest of) one.
+pub struct PortStream(Socket);
+
+enum Socket {
+    Tcp(TcpStream),
+    Udp {
+        socket: UdpSocket,
+        /// Closes the loopback port when the stream is dropped.
+        _open: OpenPort,
+    },
 }
 
-impl LocalHost {
-    /// Opens a TCP connection to a port of the guest. A port on which nobody listens shows as an early end.
-    pub async fn connect_tcp(&self, id: &MachineId, port: u16) -> Result<TcpStream, ForwardError> {
-        let qmp = self.monitor(id).ok_or(ForwardError::NotRunning)?;
-        let mut last = String::new();
-        for _ in 0..ATTEMPTS {
-            let local = free_tcp_port().await.map_err(|e| ForwardError::Failed(e.to_string()))?;
-            last = human(&qmp, &rule("add", "tcp", local, Some(port))).await?;
-            if !last.is_empty() {
-                continue;
-            }
-            let connected = TcpStream::connect(local).await;
-            // Two rounds through QEMU's loop: in the first it may be busy with the command, in the second it has
-            // seen the connection.
-            human(&qmp, "info version").await?;
-            human(&qmp, "info version").await?;
-            human(&qmp, &rule("remove", "tcp", local, None)).await?;
-            return connected.map_err(|e| ForwardError::Failed(format!("QEMU does not take the connection: {e}")));
-        }
-        Err(ForwardError::Failed(format!("QEMU does not forward port {port}: {last}")))
-    }
-
-    /// Opens a UDP association with a port of the guest; the rule goes when the returned guard is dropped.
-    pub async fn connect_udp(&self, id: &MachineId, port: u16) -> Result<(UdpSocket, UdpRule), ForwardError> {
-        let qmp = self.monitor(id).ok_or(ForwardError::NotRunning)?;
-        let failed = |e: std::io::Error| ForwardError::Failed(e.to_string());
-        let mut last = String::new();
-        for _ in 0..ATTEMPTS {
-            let probe = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(failed)?;
-            let local = probe.local_addr().map_err(failed)?;
-            drop(probe);
-            last = human(&qmp, &rule("add", "udp", local, Some(port))).await?;
-            if !last.is_empty() {
-                continue;
-            }
-            let guard = UdpRule { qmp: qmp.clone(), local, runtime: tokio::runtime::Handle::current() };
-            let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(failed)?;
-            socket.connect(local).await.map_err(failed)?;
-            return Ok((socket, guard));
-        }
-        Err(ForwardError::Failed(format!("QEMU does not forward port {port}: {last}")))
-    }
-}
-
-/// A UDP forwarding rule, taken back on drop.
-pub struct UdpRule {
+/// A loopback port that leads into the guest until this is dropped.
+struct OpenPort {
     qmp: Qmp,
-    local: SocketAddr,
+    protocol: &'static str,
+    port: u16,
     runtime: tokio::runtime::Handle,
 }
 
-impl Drop for UdpRule {
-    fn drop(&mut self) {
-        let (qmp, local) = (self.qmp.clone(), self.local);
-        self.runtime.spawn(async move {
-            // A monitor that is gone has taken its rules along.
-            let _ = qmp.human(&rule("remove", "udp", local, None)).await;
-        });
+impl OpenPort {
+    async fn open(qmp: &Qmp, protocol: &'static str, guest: Ipv4Addr, guest_port: u16) -> Result<Self, String> {
+        let mut last = String::new();
+        for _ in 0..TRIES {
+            let port = free_port(protocol).await.map_err(|error| format!("no free port on this computer: {error}"))?;
+            let rule = format!("hostfwd_add net0 {protocol}:127.0.0.1:{port}-{guest}:{guest_port}");
+            last = qmp.human(&rule).await.map_err(|error| error.to_string())?;
+            if last.is_empty() {
+                let runtime = tokio::runtime::Handle::current();
+                return Ok(Self { qmp: qmp.clone(), protocol, port, runtime });
+            }
+        }
+        Err(format!("QEMU cannot forward a port: {last}"))
+    }
+
+    fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
     }
 }
 
-/// The monitor's command. Without a guest address the rule means the guest's own.
-fn rule(verb: &str, protocol: &str, local: SocketAddr, guest_port: Option<u16>) -> String {
-    let guest = guest_port.map(|p| format!("-:{p}")).unwrap_or_default();
-    format!("hostfwd_{verb} net0 {protocol}:{}:{}{guest}", local.ip(), local.port())
+impl Drop for OpenPort {
+    fn drop(&mut self) {
+        let (qmp, rule) = (self.qmp.clone(), format!("hostfwd_remove net0 {}:127.0.0.1:{}", self.protocol, self.port));
+        // If QEMU is gone, so is the port.
+        self.runtime.spawn(async move { qmp.human(&rule).await });
+    }
 }
 
-async fn human(qmp: &Qmp, command: &str) -> Result<String, ForwardError> {
-    qmp.human(command).await.map_err(|e| ForwardError::Failed(format!("QEMU does not answer: {e}")))
+async fn free_port(protocol: &str) -> io::Result<u16> {
+    let any = (Ipv4Addr::LOCALHOST, 0);
+    let address = if protocol == "udp" {
+        UdpSocket::bind(any).await?.local_addr()?
+    } else {
+        tokio::net::TcpListener::bind(any).await?.local_addr()?
+    };
+    Ok(address.port())
 }
 
-async fn free_tcp_port() -> std::io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?.local_addr()
+/// Connects to a port of the guest at `guest`. Whether something listens on a UDP port cannot be known.
+pub(super) async fn connect(qmp: &Qmp, guest: Ipv4Addr, port: u16, udp: bool) -> Result<PortStream, String> {
+    if udp {
+        let open = OpenPort::open(qmp, "udp", guest, port).await?;
+        let connected = async {
+            let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+            socket.connect(open.address()).await?;
+            io::Result::Ok(socket)
+        };
+        let socket = connected.await.map_err(|error| format!("cannot reach the forwarded port: {error}"))?;
+        return Ok(PortStream(Socket::Udp { socket, _open: open }));
+    }
+    let open = OpenPort::open(qmp, "tcp", guest, port).await?;
+    let stream = TcpStream::connect(open.address())
+        .await
+        .map_err(|error| format!("cannot reach the forwarded port: {error}"))?;
+    let passed = async {
+        let mut seen = false;
+        loop {
+            let table = qmp.human("info usernet").await.map_err(|error| error.to_string())?;
+            match state(&table, open.port) {
+                // QEMU has taken the connection and asks the guest, or has not come to it yet.
+                Some("SYN_SENT") => seen = true,
+                None if !seen => {}
+                Some(_) => return Ok(()),
+                None => return Err(format!("nothing listens on port {port} of the guest")),
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    };
+    // The port may be closed only when the connection has passed through it.
+    tokio::time::timeout(ANSWER_TIMEOUT, passed).await.unwrap_or_else(|_| {
+        Err(format!("the guest did not answer on port {port} within {} s", ANSWER_TIMEOUT.as_secs()))
+    })?;
+    stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    Ok(PortStream(Socket::Tcp(stream)))
+}
+
+/// State of the connection that came through a loopback port, in QEMU's table.
+fn state(table: &str, port: u16) -> Option<&str> {
+    let port = port.to_string();
+    table.lines().find_map(|line| {
+        let (state, rest) = line.trim_start().strip_prefix("TCP[")?.split_once(']')?;
+        let mut fields = rest.split_ascii_whitespace();
+        (state != "HOST_FORWARD" && fields.nth(1) == Some("127.0.0.1") && fields.next() == Some(&port)).then_some(state)
+    })
+}
+
+impl AsyncRead for PortStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().0 {
+            Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Socket::Udp { socket, .. } => socket.poll_recv(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for PortStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().0 {
+            Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Socket::Udp { socket, .. } => socket.poll_send(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().0 {
+            Socket::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Socket::Udp { .. } => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().0 {
+            Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Udp { .. } => Poll::Ready(Ok(())),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -103,9 +164,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rules() {
-        let local: SocketAddr = "127.0.0.1:4000".parse().unwrap();
-        assert_eq!(rule("add", "tcp", local, Some(22)), "hostfwd_add net0 tcp:127.0.0.1:4000-:22");
-        assert_eq!(rule("remove", "udp", local, None), "hostfwd_remove net0 udp:127.0.0.1:4000");
+    fn a_connection_is_found_in_qemus_table() {
+        let table = "Hub -1 (net0):\r\n  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n\
+                     \x20 TCP[SYN_SENT]      12       127.0.0.1 40022     10.66.10.12    22     0     0\r\n\
+                     \x20 TCP[HOST_FORWARD]  11       127.0.0.1 40022     10.66.10.12    22     0     0\r\n\
+                     \x20 TCP[HOST_FORWARD]  13       127.0.0.1 40023     10.66.10.12    22     0     0\r\n\
+                     \x20 TCP[ESTABLISHED]   14     10.66.10.12 40024        10.0.0.1   999     0     0\r\n";
+        assert_eq!(state(table, 40_022), Some("SYN_SENT"));
+        assert_eq!(state(table, 40_023), None);
+        assert_eq!(state(table, 40_024), None);
     }
 }

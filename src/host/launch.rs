@@ -124,6 +124,7 @@ pub(super) async fn launch(
         since: jiff::Timestamp::now(),
         devices,
         can_hotplug: command_line::can_hotplug(spec),
+        address: spec.nic.as_ref().map(|nic| nic.address),
         stop: None,
         cgroups: Vec::new(),
     };

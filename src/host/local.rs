@@ -15,6 +15,7 @@ use super::cgroup;
 use super::command_line::{Accelerator, VNC_SOCKET};
 use super::context::{Context, blocking};
 use super::disk_image::Tool;
+use super::forward::{self, PortStream};
 use super::hotplug;
 use super::layout::{self, Isolation, Layout};
 use super::machine::{self, Beginning, Machine};
@@ -168,6 +169,15 @@ impl LocalHost {
         body: Box<dyn AsyncRead + Send + Unpin>,
     ) -> Result<(), UploadFailure> {
         self.context.volumes.uploads.receive(token, length, body).await
+    }
+
+    /// Connects to a port of a running machine's guest. The error is in words for a user.
+    pub async fn port_forward(&self, id: &MachineId, port: u16, udp: bool) -> Result<PortStream, String> {
+        let reach =
+            self.machine(id).and_then(|machine| machine.with(|shared| Some((shared.qmp.clone()?, shared.address))));
+        let (qmp, address) = reach.ok_or("the machine is not running")?;
+        let address = address.ok_or("the machine has no network interface")?;
+        forward::connect(&qmp, address, port, udp).await
     }
 
     async fn resize(&self, id: &VolumeId, bytes: u64) -> Result<(), String> {

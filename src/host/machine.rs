@@ -57,6 +57,8 @@ pub(super) struct Shared {
     pub(super) observation: Observation,
     /// The monitor while there is one.
     pub(super) qmp: Option<Qmp>,
+    /// The guest's address while there is a guest with one.
+    pub(super) address: Option<std::net::Ipv4Addr>,
     /// The launch directory while there is one.
     pub(super) run_dir: Option<PathBuf>,
     /// Being removed: nothing is accepted any more.
@@ -87,7 +89,7 @@ impl Machine {
         };
         let phase = if matches!(state, MachineState::Ended { .. }) { Phase::Ended } else { Phase::Absent };
         let observation = Observation { state, note: record.note.clone(), launch: record.launch, ..absent(&record.id) };
-        let shared = Shared { phase, observation, qmp: None, run_dir: None, forgotten: false };
+        let shared = Shared { phase, observation, qmp: None, address: None, run_dir: None, forgotten: false };
         let machine =
             Arc::new(Self { id: record.id.clone(), shared: Mutex::new(shared), commands, console: OnceLock::new() });
         let task = Task { context: context.clone(), machine: machine.clone(), queue, record };
@@ -251,6 +253,7 @@ impl Task {
     pub(super) fn show(&self, running: &Running) {
         let mut shared = self.machine.shared.lock();
         shared.qmp = Some(running.qmp.clone());
+        shared.address = running.instance.address;
         shared.run_dir = Some(running.instance.run_dir.clone());
         let observation = &mut shared.observation;
         observation.pid = Some(running.instance.pid);

@@ -40,9 +40,11 @@ mod volume_job;
 mod volumes;
 
 #[cfg(test)]
+mod tests_boot;
+#[cfg(test)]
 mod tests_qemu;
 
-pub use forward::{ForwardError, UdpRule};
+pub use forward::PortStream;
 pub use local::{HostError, HostOptions, LocalHost};
 pub use spec::*;
 pub use upload::UploadFailure;

@@ -63,6 +63,9 @@ pub(super) struct Instance {
     pub(super) devices: Vec<InstanceDevice>,
     /// Block devices can be added.
     pub(super) can_hotplug: bool,
+    /// The guest's address in its user mode network.
+    #[serde(default)]
+    pub(super) address: Option<std::net::Ipv4Addr>,
     /// A stop is under way; when the power is cut, if there is a grace period.
     #[serde(default)]
     pub(super) stop: Option<Stop>,
@@ -151,6 +154,7 @@ mod tests {
                 since: jiff::Timestamp::UNIX_EPOCH,
                 devices: vec![InstanceDevice { device, hotplugged: false, layers: 2 }],
                 can_hotplug: true,
+                address: Some(std::net::Ipv4Addr::new(10, 0, 0, 2)),
                 stop: Some(Stop { deadline: jiff::Timestamp::UNIX_EPOCH }),
                 cgroups: vec!["/c".into()],
             }),

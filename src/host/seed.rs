@@ -29,9 +29,10 @@ pub(super) enum SeedError {
 pub(super) fn build(spec: &MachineSpec, seed: &Seed) -> Result<Vec<u8>, SeedError> {
     match seed {
         Seed::CloudInit { user_data, hostname } => {
-            // JSON is YAML, with every string quoted.
-            let meta_data =
-                serde_json::json!({"instance-id": spec.uuid.to_string(), "local-hostname": hostname}).to_string();
+            // YAML of two quoted strings: what cloud-init and simpler readers understand alike.
+            let quoted = |text: &str| serde_json::Value::from(text).to_string();
+            let (instance, hostname) = (quoted(&spec.uuid.to_string()), quoted(hostname));
+            let meta_data = format!("instance-id: {instance}\nlocal-hostname: {hostname}\n");
             write_iso(
                 "cidata",
                 &[("meta-data".into(), meta_data.into_bytes()), ("user-data".into(), user_data.clone())],

@@ -8,23 +8,34 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::SerialAttachment;
 use super::layout;
 use super::scrollback::{HEAD_LIMIT, Scrollback, TAIL_LIMIT};
 
-/// Chunks that may wait for a viewer before it is dropped; each is at most [`CHUNK`] bytes.
-const VIEWER_QUEUE: usize = 512;
+/// Bytes that may wait for a viewer before it is dropped.
+const VIEWER_LIMIT: usize = 4 << 20;
+
+/// Chunks on their way to a viewer, besides the bytes that wait.
+const VIEWER_QUEUE: usize = 4;
 
 /// Chunks of input that may wait for the guest.
 const INPUT_QUEUE: usize = 64;
+
+/// How long output from a port taken over is gathered before it is compared with the history.
+const FIRST_OUTPUT: Duration = Duration::from_millis(50);
+
+/// Characters that QEMU may repeat when a client comes.
+const MAX_REPEATED: usize = 16;
 
 /// Bytes read at once.
 const CHUNK: usize = 8192;
@@ -41,11 +52,66 @@ pub(super) struct Console {
     state: Mutex<State>,
     input: mpsc::Sender<Bytes>,
     ports: mpsc::UnboundedSender<Port>,
+    runtime: tokio::runtime::Handle,
 }
 
 struct State {
     scrollback: Scrollback,
-    viewers: Vec<mpsc::Sender<Bytes>>,
+    viewers: Vec<Arc<Viewer>>,
+}
+
+/// What waits for one viewer. A guest writes a few bytes at a time; they are collected here, so that a viewer
+/// gets few large chunks instead of many small ones and its limit counts bytes.
+struct Viewer {
+    waiting: Mutex<BytesMut>,
+    more: Notify,
+    /// Too slow, gone, or the machine is: nothing will follow.
+    closed: AtomicBool,
+}
+
+impl Viewer {
+    /// Adds output; false if this viewer is to be dropped.
+    fn push(&self, bytes: &[u8]) -> bool {
+        if self.closed.load(Ordering::Acquire) {
+            return false;
+        }
+        let mut waiting = self.waiting.lock();
+        if waiting.len() + bytes.len() > VIEWER_LIMIT {
+            drop(waiting);
+            self.close();
+            return false;
+        }
+        waiting.extend_from_slice(bytes);
+        drop(waiting);
+        self.more.notify_one();
+        true
+    }
+
+    fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.more.notify_one();
+    }
+
+    /// Hands over what waits until the viewer or its machine is gone.
+    async fn forward(self: Arc<Self>, output: mpsc::Sender<Bytes>) {
+        loop {
+            let bytes = std::mem::take(&mut *self.waiting.lock()).freeze();
+            if !bytes.is_empty() {
+                if output.send(bytes).await.is_err() {
+                    break;
+                }
+                continue;
+            }
+            if self.closed.load(Ordering::Acquire) {
+                break;
+            }
+            tokio::select! {
+                () = self.more.notified() => {}
+                () = output.closed() => break,
+            }
+        }
+        self.closed.store(true, Ordering::Release);
+    }
 }
 
 /// A connection to a QEMU's serial socket.
@@ -69,7 +135,12 @@ impl Console {
         let scrollback = load(dir)?;
         let (input, input_queue) = mpsc::channel(INPUT_QUEUE);
         let (ports, port_queue) = mpsc::unbounded_channel();
-        let console = Arc::new(Self { state: Mutex::new(State { scrollback, viewers: Vec::new() }), input, ports });
+        let console = Arc::new(Self {
+            state: Mutex::new(State { scrollback, viewers: Vec::new() }),
+            input,
+            ports,
+            runtime: runtime.clone(),
+        });
         let broker =
             Broker { console: Arc::downgrade(&console), input: input_queue, ports: port_queue, dir: dir.to_owned() };
         runtime.spawn(broker.run());
@@ -84,27 +155,42 @@ impl Console {
 
     /// A new viewer with at most `history` bytes from before.
     pub(super) fn attach(&self, history: usize) -> SerialAttachment {
-        let (viewer, output) = mpsc::channel(VIEWER_QUEUE);
+        let (sender, output) = mpsc::channel(VIEWER_QUEUE);
+        let viewer =
+            Arc::new(Viewer { waiting: Mutex::default(), more: Notify::new(), closed: AtomicBool::new(false) });
         let mut state = self.state.lock();
         let history = if history == 0 { Bytes::new() } else { state.scrollback.history(history).into() };
-        state.viewers.push(viewer);
+        state.viewers.push(viewer.clone());
         drop(state);
+        self.runtime.spawn(viewer.forward(sender));
         SerialAttachment { history, output, input: self.input.clone() }
     }
 
     /// Ends all viewers.
     pub(super) fn close(&self) {
-        self.state.lock().viewers.clear();
+        for viewer in self.state.lock().viewers.drain(..) {
+            viewer.close();
+        }
     }
 
-    fn publish(&self, bytes: Bytes) {
+    fn publish(&self, bytes: &[u8]) {
         let mut state = self.state.lock();
-        state.scrollback.push(&bytes);
-        state.viewers.retain(|viewer| viewer.try_send(bytes.clone()).is_ok());
+        state.scrollback.push(bytes);
+        state.viewers.retain(|viewer| viewer.push(bytes));
     }
 
+    /// How many of the first bytes from a new port are known. QEMU may repeat a character when a client comes or
+    /// goes, so the known part may begin a little later.
     fn overlap(&self, bytes: &[u8]) -> usize {
-        self.state.lock().scrollback.overlap(bytes)
+        let scrollback = &self.state.lock().scrollback;
+        let mut best = (0, scrollback.overlap(bytes));
+        for skipped in 1..=MAX_REPEATED.min(bytes.len()) {
+            let known = scrollback.overlap(&bytes[skipped..]);
+            if known > best.1 + MAX_REPEATED {
+                best = (skipped, known);
+            }
+        }
+        best.0 + best.1
     }
 
     fn head(&self) -> Vec<u8> {
@@ -140,7 +226,9 @@ impl Broker {
     /// Moves bytes until the port closes, or another one takes its place.
     async fn pump(&mut self, port: Port, unrotated: &mut usize) -> Option<Port> {
         let (mut read, mut write) = port.stream.into_split();
-        let mut overlapping = port.overlapping;
+        if port.overlapping {
+            self.first_output(&mut read).await?;
+        }
         let mut pending = Bytes::new();
         let mut buffer = vec![0_u8; CHUNK];
         loop {
@@ -151,13 +239,7 @@ impl Broker {
                         Ok(length) => length,
                     };
                     let console = self.console.upgrade()?;
-                    let mut bytes = &buffer[..length];
-                    if std::mem::take(&mut overlapping) {
-                        bytes = &bytes[console.overlap(bytes)..];
-                    }
-                    if !bytes.is_empty() {
-                        console.publish(Bytes::copy_from_slice(bytes));
-                    }
+                    console.publish(&buffer[..length]);
                     *unrotated += length;
                     if *unrotated > TAIL_LIMIT / 4 {
                         *unrotated = 0;
@@ -180,6 +262,24 @@ impl Broker {
                 port = self.ports.recv() => return port,
             }
         }
+    }
+}
+
+impl Broker {
+    /// Publishes what comes in the first moment, without what the history already has from QEMU's log. `None`
+    /// when the console is gone.
+    async fn first_output(&self, read: &mut tokio::net::unix::OwnedReadHalf) -> Option<()> {
+        let mut gathered = Vec::new();
+        let until = tokio::time::Instant::now() + FIRST_OUTPUT;
+        while let Ok(Ok(length)) = tokio::time::timeout_at(until, read.read_buf(&mut gathered)).await {
+            if length == 0 {
+                break;
+            }
+        }
+        let console = self.console.upgrade()?;
+        let fresh = console.overlap(&gathered);
+        console.publish(&gathered[fresh..]);
+        Some(())
     }
 }
 
@@ -270,14 +370,14 @@ mod tests {
         let (console, mut guest) = console(dir.path()).await;
         let mut slow = console.attach(0);
         let line = [b'y'; 4096];
-        for _ in 0..4 * VIEWER_QUEUE {
+        for _ in 0..3 * VIEWER_LIMIT / line.len() {
             guest.write_all(&line).await.unwrap();
         }
         let mut got = 0;
         while let Some(bytes) = slow.output.recv().await {
             got += bytes.len();
         }
-        assert!(got >= VIEWER_QUEUE, "the queue's content is still delivered");
+        assert!(got >= line.len(), "what waited is still delivered");
     }
 
     #[tokio::test]

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::config::{Accel, HostSettings, Paths};
 
-const MIB: u64 = 1 << 20;
+pub(super) const MIB: u64 = 1 << 20;
 
-async fn host(home: &Path) -> Option<Arc<LocalHost>> {
+pub(super) async fn host(home: &Path) -> Option<Arc<LocalHost>> {
     let settings = HostSettings { accel: Accel::Tcg, ..HostSettings::default() };
     let host = LocalHost::open(HostOptions { paths: Paths::under(home), settings }).await.unwrap();
     if host.node().problems.is_empty() {
@@ -22,17 +22,17 @@ async fn host(home: &Path) -> Option<Arc<LocalHost>> {
 }
 
 /// A home that QEMU's own user may enter.
-fn home() -> tempfile::TempDir {
+pub(super) fn home() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     layout::set_mode(dir.path(), 0o711).unwrap();
     dir
 }
 
-fn disk(uid: &str) -> VolumeId {
+pub(super) fn disk(uid: &str) -> VolumeId {
     VolumeId { kind: VolumeKind::Disk, uid: uid.into() }
 }
 
-fn device(name: &str) -> BlockDevice {
+pub(super) fn device(name: &str) -> BlockDevice {
     BlockDevice {
         id: format!("vd-{name}"),
         volume: disk(name),
@@ -43,7 +43,7 @@ fn device(name: &str) -> BlockDevice {
     }
 }
 
-fn spec(devices: Vec<BlockDevice>) -> Box<MachineSpec> {
+pub(super) fn spec(devices: Vec<BlockDevice>) -> Box<MachineSpec> {
     Box::new(MachineSpec {
         name: "default/test".into(),
         uuid: uuid::Uuid::from_u128(7),
@@ -62,12 +62,12 @@ fn spec(devices: Vec<BlockDevice>) -> Box<MachineSpec> {
     })
 }
 
-fn request(source: VolumeSource, size: Option<u64>) -> VolumeRequest {
+pub(super) fn request(source: VolumeSource, size: Option<u64>) -> VolumeRequest {
     VolumeRequest { source, size, checksums: Vec::new() }
 }
 
 /// Waits until `look` gives something; woken by the host's events.
-async fn until<T>(host: &LocalHost, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(super) async fn until<T>(host: &LocalHost, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let mut events = host.subscribe();
     let wait = async {
         loop {
@@ -84,7 +84,7 @@ async fn until<T>(host: &LocalHost, what: &str, mut look: impl FnMut() -> Option
     }
 }
 
-async fn ready(host: &LocalHost, id: &VolumeId) -> VolumeInfo {
+pub(super) async fn ready(host: &LocalHost, id: &VolumeId) -> VolumeInfo {
     until(host, "volume", || match host.volume(id)? {
         VolumeState::Ready(info) => Some(info),
         VolumeState::Failed { detail, .. } => panic!("{id:?}: {detail}"),
@@ -101,7 +101,7 @@ async fn failed(host: &LocalHost, id: &VolumeId) -> (VolumeFailure, String) {
     .await
 }
 
-async fn running(host: &LocalHost, id: &MachineId) -> Observation {
+pub(super) async fn running(host: &LocalHost, id: &MachineId) -> Observation {
     until(host, "running", || {
         let seen = host.observe(id);
         match seen.state {
@@ -113,7 +113,7 @@ async fn running(host: &LocalHost, id: &MachineId) -> Observation {
     .await
 }
 
-async fn ended(host: &LocalHost, id: &MachineId) -> EndReason {
+pub(super) async fn ended(host: &LocalHost, id: &MachineId) -> EndReason {
     until(host, "ended", || match host.observe(id).state {
         MachineState::Ended { reason, .. } => Some(reason),
         _ => None,
@@ -121,7 +121,7 @@ async fn ended(host: &LocalHost, id: &MachineId) -> EndReason {
     .await
 }
 
-fn start(host: &LocalHost, id: &MachineId, spec: Box<MachineSpec>) {
+pub(super) fn start(host: &LocalHost, id: &MachineId, spec: Box<MachineSpec>) {
     host.submit(id, Step::Start { spec, note: "the spec".into() }).unwrap();
 }
 
