@@ -144,8 +144,8 @@ mod slot {
     pub(super) const NIC: u8 = 0x9;
     /// Further SATA controllers, or virtio-blk disks.
     pub(super) const DISKS: u8 = 0xa;
-    /// The seed's own controller. From behind it on q35 has devices of its own.
-    pub(super) const SEED: u8 = 0x1c;
+    /// From here on q35 has devices of its own.
+    pub(super) const END: u8 = 0x1d;
 }
 
 /// Collects arguments.
@@ -306,8 +306,8 @@ fn disks(
     let count = spec.devices.len() + usize::from(spec.seed.is_some());
     let places = match bus {
         DiskBus::VirtioScsi => 255,
-        DiskBus::VirtioBlk => usize::from(slot::SEED - slot::DISKS),
-        DiskBus::Sata => 6 + 6 * usize::from(slot::SEED - slot::DISKS),
+        DiskBus::VirtioBlk => usize::from(slot::END - slot::DISKS),
+        DiskBus::Sata => 6 + 6 * usize::from(slot::END - slot::DISKS),
         DiskBus::Ide => 4,
     };
     if count > places {
@@ -338,15 +338,7 @@ fn disks(
         for node in nodes(&device, &[layer]) {
             args.json("-blockdev", &node);
         }
-        let mut value = static_device(&device, bus, spec.devices.len(), pci)?;
-        if bus == DiskBus::VirtioScsi {
-            // Linux looks at the disks of one controller in parallel and at controllers one after the other: on
-            // its own one the seed comes after the machine's disks, as `sdb` of a machine with one.
-            args.json("-device", &pci("virtio-scsi-pci", "scsi1", slot::SEED));
-            value["bus"] = "scsi1.0".into();
-            value["scsi-id"] = 0.into();
-        }
-        args.json("-device", &value);
+        args.json("-device", &static_device(&device, bus, spec.devices.len(), pci)?);
     }
     Ok(())
 }

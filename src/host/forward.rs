@@ -95,6 +95,7 @@ pub(super) async fn connect(qmp: &Qmp, guest: Ipv4Addr, port: u16, udp: bool) ->
     let stream = TcpStream::connect(open.address())
         .await
         .map_err(|error| format!("cannot reach the forwarded port: {error}"))?;
+    let refused = || format!("nothing listens on port {port} of the guest");
     let passed = async {
         let mut seen = false;
         loop {
@@ -104,15 +105,26 @@ pub(super) async fn connect(qmp: &Qmp, guest: Ipv4Addr, port: u16, udp: bool) ->
                 Some("SYN_SENT") => seen = true,
                 None if !seen => {}
                 Some(_) => return Ok(()),
-                None => return Err(format!("nothing listens on port {port} of the guest")),
+                None => return Err(refused()),
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     };
+    let spoken = async {
+        // The end before the first byte: QEMU passes on the guest's refusal, which may be too quick for the table.
+        match stream.peek(&mut [0]).await {
+            Ok(1..) => Ok(()),
+            Ok(0) | Err(_) => Err(refused()),
+        }
+    };
     // The port may be closed only when the connection has passed through it.
-    tokio::time::timeout(ANSWER_TIMEOUT, passed).await.unwrap_or_else(|_| {
-        Err(format!("the guest did not answer on port {port} within {} s", ANSWER_TIMEOUT.as_secs()))
-    })?;
+    tokio::select! {
+        passed = passed => passed?,
+        spoken = spoken => spoken?,
+        () = tokio::time::sleep(ANSWER_TIMEOUT) => {
+            return Err(format!("the guest did not answer on port {port} within {} s", ANSWER_TIMEOUT.as_secs()));
+        }
+    }
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
     Ok(PortStream(Socket::Tcp(stream)))
 }
