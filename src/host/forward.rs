@@ -21,6 +21,17 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause between looks at QEMU's table of connections; there is no event for an answered one.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
+/// Why there is no connection.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ForwardError {
+    /// There is no instance.
+    #[error("the machine is not running")]
+    NotRunning,
+    /// QEMU or the guest refused; the text is for a user.
+    #[error("{0}")]
+    Failed(String),
+}
+
 /// A connection to a port of a guest. For UDP each write is a datagram, and each read is (the rest of) one.
 pub struct PortStream(Socket);
 

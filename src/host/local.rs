@@ -8,14 +8,15 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use parking_lot::RwLock;
 use tokio::io::AsyncRead;
+use tokio::net::UnixStream;
 use tokio::sync::broadcast;
 
 use super::adopt;
 use super::cgroup;
 use super::command_line::{Accelerator, VNC_SOCKET};
-use super::context::{Context, blocking};
+use super::context::{Context, blocking, connect_in};
 use super::disk_image::Tool;
-use super::forward::{self, PortStream};
+use super::forward::{self, ForwardError, PortStream};
 use super::hotplug;
 use super::layout::{self, Isolation, Layout};
 use super::machine::{self, Beginning, Machine};
@@ -137,11 +138,6 @@ impl LocalHost {
         self.machines.read().get(id).cloned()
     }
 
-    /// The monitor of a running machine.
-    pub(super) fn monitor(&self, id: &MachineId) -> Option<super::qmp::Qmp> {
-        self.machine(id)?.with(|shared| shared.qmp.clone())
-    }
-
     /// The machine, made if it is unknown.
     fn machine_or_new(&self, id: &MachineId) -> Result<Arc<Machine>, Denied> {
         let mut machines = self.machines.write();
@@ -171,13 +167,20 @@ impl LocalHost {
         self.context.volumes.uploads.receive(token, length, body).await
     }
 
-    /// Connects to a port of a running machine's guest. The error is in words for a user.
-    pub async fn port_forward(&self, id: &MachineId, port: u16, udp: bool) -> Result<PortStream, String> {
+    /// Connects to a port of a running machine's guest. For UDP each write to the stream is a datagram.
+    pub async fn port_forward(&self, id: &MachineId, port: u16, udp: bool) -> Result<PortStream, ForwardError> {
         let reach =
             self.machine(id).and_then(|machine| machine.with(|shared| Some((shared.qmp.clone()?, shared.address))));
-        let (qmp, address) = reach.ok_or("the machine is not running")?;
-        let address = address.ok_or("the machine has no network interface")?;
-        forward::connect(&qmp, address, port, udp).await
+        let (qmp, address) = reach.ok_or(ForwardError::NotRunning)?;
+        let address = address.ok_or_else(|| ForwardError::Failed("the machine has no network interface".into()))?;
+        forward::connect(&qmp, address, port, udp).await.map_err(ForwardError::Failed)
+    }
+
+    /// Connects to a running machine's screen (RFB, without authentication). Works however long the socket's
+    /// path is.
+    pub async fn vnc(&self, id: &MachineId) -> Option<io::Result<UnixStream>> {
+        let run_dir = self.machine(id)?.with(|shared| shared.run_dir.clone())?;
+        Some(connect_in(&run_dir, VNC_SOCKET).await)
     }
 
     async fn resize(&self, id: &VolumeId, bytes: u64) -> Result<(), String> {

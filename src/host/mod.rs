@@ -44,7 +44,7 @@ mod tests_boot;
 #[cfg(test)]
 mod tests_qemu;
 
-pub use forward::PortStream;
+pub use forward::{ForwardError, PortStream};
 pub use local::{HostError, HostOptions, LocalHost};
 pub use spec::*;
 pub use upload::UploadFailure;

@@ -95,7 +95,7 @@ async fn a_guest_boots_gets_its_address_and_ends_itself() {
         assert_eq!(&banner, b"SSH-2.0-");
     }
     let refused = host.port_forward(&id, 9, false).await.err();
-    assert_eq!(refused.as_deref(), Some("nothing listens on port 9 of the guest"));
+    assert_eq!(refused, Some(ForwardError::Failed("nothing listens on port 9 of the guest".into())));
     // The agent's port opens when the guest has one.
     eprintln!("agent connected: {}", host.observe(&id).agent_connected);
 

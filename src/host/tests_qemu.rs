@@ -156,6 +156,10 @@ async fn start_observe_kill_forget() {
     let again = host.submit(&id, Step::Start { spec: spec(Vec::new()), note: String::new() }).unwrap_err();
     assert_eq!(again.reason, "the machine is already on");
     assert!(host.vnc_socket(&id).unwrap().exists());
+    let mut screen = host.vnc(&id).await.unwrap().unwrap();
+    let mut greeting = [0; 12];
+    tokio::io::AsyncReadExt::read_exact(&mut screen, &mut greeting).await.unwrap();
+    assert_eq!(&greeting, b"RFB 003.008\n");
     assert!(host.forget(&id).await.is_err());
 
     let begin = Instant::now();

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::apiserver::{DuplexStream, StreamDialer, StreamError, StreamKind, UploadError, UploadSink};
-use crate::host::{ForwardError, Host, LocalHost, MachineId, SerialAttachment, UdpRule, UploadFailure};
+use crate::host::{ForwardError, Host, LocalHost, MachineId, SerialAttachment, UploadFailure};
 
 /// Opens streams into the machines of this computer.
 pub struct Dialer {
@@ -27,19 +27,12 @@ impl Dialer {
                 Some(attachment) => Ok(Box::new(line(attachment))),
                 None => Err(StreamError::NotReady("the machine has not been started yet: it has no console".into())),
             },
-            StreamKind::Vnc => {
-                let socket = self.host.vnc_socket(&id).ok_or_else(not_running)?;
-                match tokio::net::UnixStream::connect(socket).await {
-                    Ok(stream) => Ok(Box::new(stream)),
-                    Err(e) => Err(StreamError::Failed(format!("the machine's screen does not answer: {e}"))),
-                }
-            }
-            StreamKind::PortForward { port, udp: false } => {
-                Ok(Box::new(self.host.connect_tcp(&id, port).await.map_err(refused)?))
-            }
-            StreamKind::PortForward { port, udp: true } => {
-                let (socket, rule) = self.host.connect_udp(&id, port).await.map_err(refused)?;
-                Ok(Box::new(datagrams(socket, rule)))
+            StreamKind::Vnc => match self.host.vnc(&id).await.ok_or_else(not_running)? {
+                Ok(stream) => Ok(Box::new(stream)),
+                Err(e) => Err(StreamError::Failed(format!("the machine's screen does not answer: {e}"))),
+            },
+            StreamKind::PortForward { port, udp } => {
+                Ok(Box::new(self.host.port_forward(&id, port, udp).await.map_err(refused)?))
             }
         }
     }
@@ -50,36 +43,6 @@ fn refused(error: ForwardError) -> StreamError {
         ForwardError::NotRunning => not_running(),
         ForwardError::Failed(text) => StreamError::Failed(text),
     }
-}
-
-/// A UDP association as a stream: what is read at once is a datagram.
-fn datagrams(socket: tokio::net::UdpSocket, rule: UdpRule) -> tokio::io::DuplexStream {
-    let (near, far) = tokio::io::duplex(64 * 1024);
-    let (mut from_near, mut to_near) = tokio::io::split(far);
-    tokio::spawn(async move {
-        let inward = async {
-            let mut buffer = vec![0; 65_536];
-            while let Ok(size) = socket.recv(&mut buffer).await {
-                if to_near.write_all(&buffer[..size]).await.is_err() {
-                    return;
-                }
-            }
-        };
-        let outward = async {
-            let mut buffer = vec![0; 65_536];
-            while let Ok(size @ 1..) = from_near.read(&mut buffer).await {
-                if socket.send(&buffer[..size]).await.is_err() {
-                    return;
-                }
-            }
-        };
-        tokio::select! {
-            () = inward => {}
-            () = outward => {}
-        }
-        drop(rule);
-    });
-    near
 }
 
 fn not_running() -> StreamError {
