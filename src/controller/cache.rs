@@ -319,7 +319,12 @@ pub async fn follow<K: Watched>(client: Client, mut writer: Writer<K>, cache: Ar
             }
             Event::Delete(object) => {
                 cache.gone(object);
-                wakeup.graph.lock().remove(&object.key())
+                let mut woken = wakeup.graph.lock().remove(&object.key());
+                if K::KIND == Kind::Lease {
+                    // An address is free again: whoever found none looks once more.
+                    woken.extend(wakeup.graph.lock().keys(Kind::Address));
+                }
+                woken
             }
         };
         wakeup.wake(woken);

@@ -46,7 +46,7 @@ mod write;
 
 pub use error::Error;
 
-use crate::host::{Host, HostEvent, VolumeId};
+use crate::host::{Host, HostEvent, MachineState, VolumeId};
 use crate::types::{
     ClusterVirtualImage, VirtualDisk, VirtualImage, VirtualMachine, VirtualMachineBlockDeviceAttachment,
     VirtualMachineClass, VirtualMachineIPAddress, VirtualMachineIPAddressLease, VirtualMachineOperation,
@@ -292,7 +292,9 @@ async fn host_triggers(ctx: Arc<Context>, mut events: tokio::sync::broadcast::Re
                     keys.extend(graph.naming(key, Kind::Operation));
                     keys.extend(graph.naming(key, Kind::Attachment));
                 }
-                if !machine::power::exists(&ctx.host.observe(&id).state) {
+                let state = ctx.host.observe(&id).state;
+                // Others may have waited for its room, for its absence or for its company.
+                if !machine::power::exists(&state) || matches!(state, MachineState::Running { .. }) {
                     keys.extend(std::mem::take(&mut *ctx.waiting.lock()));
                 }
                 ctx.wakeup.wake(keys);

@@ -31,7 +31,7 @@ pub async fn run(vm: Arc<VirtualMachine>, ctx: &Context) -> Result<Action, Error
         };
         if let Some(step) = step {
             match ctx.host.submit(&id, step) {
-                Ok(()) => tell(&vm, Some(&Notice::Stopped(Cause::Policy(vm.spec.run_policy))), ctx),
+                Ok(()) => tell(&vm, Some(&Notice::Stopped(Cause::Deletion)), ctx),
                 Err(denied) => tracing::debug!(machine = %vm.name_any(), reason = denied.reason, "stop denied"),
             }
         }

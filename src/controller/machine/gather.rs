@@ -160,7 +160,11 @@ pub fn gather(vm: Arc<VirtualMachine>, ctx: &Context) -> Gathered {
 
 fn attachments(vm: &VirtualMachine, ctx: &Context) -> Vec<Arc<VirtualMachineBlockDeviceAttachment>> {
     let keys = ctx.wakeup.graph.lock().naming(&vm.key(), Kind::Attachment);
-    keys.iter().filter_map(|k| ctx.attachments.at(k)).filter(|a| a.meta().deletion_timestamp.is_none()).collect()
+    let found = keys.iter().filter_map(|k| ctx.attachments.at(k));
+    found
+        .filter(|a| a.meta().deletion_timestamp.is_none())
+        .filter(|a| a.status.as_ref().and_then(|s| s.phase) != Some(AttachmentPhase::Failed))
+        .collect()
 }
 
 fn device(

@@ -21,6 +21,7 @@ use super::graph::{Key, Kind};
 use super::write::finalizers;
 use super::{Context, Error};
 use crate::host::{MachineState, Step, VolumeKind, VolumeState};
+use crate::types::condition;
 use crate::types::{
     BlockDeviceKind, MachinePhase, RestartApprovalMode, RunPolicy, VirtualMachine, VirtualMachineStatus,
 };
@@ -119,7 +120,7 @@ fn decide(g: &Gathered, checks: &[gate::Check], ctx: &Context) -> Outcome {
     let automatic = g.vm.spec.disruptions.restart_approval_mode == RestartApprovalMode::Automatic;
     let situation = Situation {
         policy: g.vm.spec.run_policy,
-        memory: memory(&g.vm),
+        memory: memory(&g.vm, g.observation.launch),
         state: &g.observation.state,
         launch: g.observation.launch,
         request: g.request.as_ref(),
@@ -144,8 +145,12 @@ fn decide(g: &Gathered, checks: &[gate::Check], ctx: &Context) -> Outcome {
     Outcome { decision, waiting, until }
 }
 
-fn memory(vm: &VirtualMachine) -> Option<Memory> {
-    Memory::parse(vm.annotations().get(power::MEMORY_ANNOTATION)?)
+/// The annotation. Where somebody removed it (a replace that does not carry it), the status still tells that the
+/// machine was stopped.
+fn memory(vm: &VirtualMachine, launch: u64) -> Option<Memory> {
+    let recorded = vm.annotations().get(power::MEMORY_ANNOTATION).and_then(|text| Memory::parse(text));
+    let stopped = vm.status.as_ref().and_then(|s| s.phase) == Some(MachinePhase::Stopped);
+    recorded.or_else(|| stopped.then_some(Memory { wanted: power::Wanted::Off, judged: launch }))
 }
 
 /// Writes what must be on record before anything is done: the finalizer, the power memory, the automatic address.
@@ -156,8 +161,9 @@ async fn prepare(g: &Gathered, decision: &Decision, ctx: &Context) -> Result<boo
     if let Some(next) = finalizers(vm.finalizers(), &[FINALIZER], &[]) {
         metadata["finalizers"] = json!(next);
     }
-    if memory(vm) != Some(decision.memory) {
-        metadata["annotations"] = json!({ power::MEMORY_ANNOTATION: decision.memory.render() });
+    let remembered = decision.memory.render();
+    if vm.annotations().get(power::MEMORY_ANNOTATION) != Some(&remembered) {
+        metadata["annotations"] = json!({ power::MEMORY_ANNOTATION: remembered });
     }
     let wanted = metadata.as_object().is_some_and(|m| !m.is_empty());
     let patch = async {
@@ -321,6 +327,7 @@ fn tell(vm: &VirtualMachine, notice: Option<&Notice>, ctx: &Context) {
         Cause::Operation(name) => format!("{verb} initiated with VirtualMachineOperation {name}"),
         Cause::Guest => format!("{verb} initiated from inside the guest"),
         Cause::Failure => format!("{verb} initiated by controller after observing a failed guest"),
+        Cause::Deletion => format!("{verb} initiated by the deletion of the machine"),
         Cause::Changes => format!("{verb} initiated by controller to apply changes"),
     };
     ctx.events.normal(vm, reason, text);
@@ -329,6 +336,18 @@ fn tell(vm: &VirtualMachine, notice: Option<&Notice>, ctx: &Context) {
 /// Events of configuration.
 fn announce(g: &Gathered, new: &VirtualMachineStatus, ctx: &Context) {
     let vm = g.vm.as_ref();
+    let conditions = |s: Option<&VirtualMachineStatus>| s.and_then(|s| s.conditions.clone()).unwrap_or_default();
+    let (was, is) = (conditions(vm.status.as_ref()), conditions(Some(new)));
+    if let Some(now) = condition::find(&is, "ProvisioningReady").filter(|c| !c.message.is_empty())
+        && condition::find(&was, "ProvisioningReady").is_none_or(|before| before.message != now.message)
+    {
+        ctx.events.warning(vm, "ProvisioningInvalid", now.message.clone());
+    }
+    if let Some(now) = condition::find(&is, "BlockDevicesReady").filter(|_| g.devices.iter().any(|d| d.busy.is_some()))
+        && condition::find(&was, "BlockDevicesReady").is_none_or(|before| before.message != now.message)
+    {
+        ctx.events.warning(vm, "VirtualDiskAlreadyInUse", now.message.clone());
+    }
     let before = vm.status.as_ref().and_then(|s| s.restart_awaiting_changes.as_ref());
     match (before, &new.restart_awaiting_changes) {
         (old, Some(entries)) if old != Some(entries) => {

@@ -120,6 +120,8 @@ pub enum Cause {
     Failure,
     /// Changes that wait for a restart, with automatic approval.
     Changes,
+    /// The machine's object is being deleted.
+    Deletion,
 }
 
 /// A change worth an event on the machine.

@@ -183,3 +183,6 @@ fn sizing(g: &Gathered) -> Option<Check> {
 pub fn quiet(phase: MachinePhase) -> bool {
     matches!(phase, MachinePhase::Pending | MachinePhase::Starting | MachinePhase::Stopped)
 }
+
+#[cfg(test)]
+mod tests;
