@@ -20,6 +20,7 @@ pub mod operation;
 pub mod per_kind;
 pub mod printer;
 pub mod quantity;
+pub mod rules;
 pub mod schema;
 pub mod selector;
 pub mod text;
