@@ -168,7 +168,7 @@ impl Emulator {
     }
 
     fn advance(&mut self, bytes: &[u8]) -> Option<String> {
-        let mut guard = Guard { term: &mut self.term, allowance: guard::character_allowance(bytes.len()), title: None };
+        let mut guard = Guard { term: &mut self.term, title: None };
         let parser = &mut self.parser;
         self.stream.split(bytes, |part| parser.advance(&mut guard, part));
         let title = guard.title;
@@ -328,6 +328,11 @@ impl Emulator {
         plain_lines(&self.term.bounds_to_string(start, end))
     }
 
+    /// Whether anything is on the screen or above it.
+    pub fn has_text(&self) -> bool {
+        self.history() > 0 || (0..self.size.rows).any(|row| !self.term.grid()[Line(i32::from(row))].is_clear())
+    }
+
     /// Looks for `text` (capitals make it case-sensitive) and moves the view to the first match in `direction`.
     pub fn search(&mut self, text: &str, direction: SearchDirection) -> Result<SearchOutcome, SearchError> {
         if text.is_empty() {
@@ -380,11 +385,12 @@ impl Emulator {
         }
         frame.scrolled_back = offset;
         frame.history = self.term.history_size();
-        frame.cursor = self.cursor().filter(|_| offset == 0);
+        frame.cursor = self.cursor();
     }
 
-    fn cursor(&self) -> Option<Cursor> {
-        if !self.term.mode().contains(TermMode::SHOW_CURSOR) {
+    /// The cursor, unless the guest hid it or the view is scrolled back.
+    pub fn cursor(&self) -> Option<Cursor> {
+        if !self.term.mode().contains(TermMode::SHOW_CURSOR) || self.scrolled_back() > 0 {
             return None;
         }
         let shape = match self.term.cursor_style().shape {

@@ -3,8 +3,8 @@
 //! * Titles become plain, short text; clipboard, palette, hyperlink and pointer requests are dropped.
 //! * A string sequence (OSC, DCS, ...) that never ends is cut, so it cannot eat memory ([`Stream`]).
 //! * A cell holds a bounded number of combining characters.
-//! * "Repeat the last character 65,535 times" costs a guest five bytes and us a screenful: characters per chunk of
-//!   input are bounded.
+//! * "Repeat the last character 65,535 times" costs a guest five bytes and us many screenfuls: repetitions are
+//!   rationed by the bytes that come.
 
 use alacritty_terminal::Term;
 use alacritty_terminal::event::EventListener;
@@ -24,12 +24,11 @@ const MARKS_PER_CELL: usize = 6;
 /// Longest string sequence accepted, in bytes.
 const STRING_BYTES: usize = 8 * 1024;
 
-/// How many characters `bytes` of input may put on the screen.
-///
-/// Plain text needs one per byte; the rest is room for "repeat" sequences of full-screen programs.
-pub(super) fn character_allowance(bytes: usize) -> usize {
-    bytes.saturating_mul(4).saturating_add(64 * 1024)
-}
+/// Repetitions that may be asked for at once; enough for any full-screen program.
+const REPEATS: usize = 1 << 20;
+
+/// Repetitions that each byte of input earns.
+const REPEATS_PER_BYTE: usize = 16;
 
 /// Synchronised updates (mode 2026) are applied as they come: the screen is drawn after a whole chunk of input
 /// anyway, and a guest that never ends an update cannot freeze the pane.
@@ -49,8 +48,6 @@ impl Timeout for Immediate {
 /// The handler that the parser drives: passes on what is harmless.
 pub(super) struct Guard<'a, T> {
     pub(super) term: &'a mut Term<T>,
-    /// Characters that may still be written in this chunk.
-    pub(super) allowance: usize,
     /// The last title set in this chunk; empty text means "no title".
     pub(super) title: Option<String>,
 }
@@ -67,10 +64,6 @@ macro_rules! pass_on {
 impl<T: EventListener> Handler for Guard<'_, T> {
     #[inline]
     fn input(&mut self, c: char) {
-        if self.allowance == 0 {
-            return;
-        }
-        self.allowance -= 1;
         // Everything below the first combining block is one cell wide: the common case pays one comparison.
         if c >= '\u{300}' && unicode_width::UnicodeWidthChar::width(c) == Some(0) && !self.takes_mark(c) {
             return;
@@ -163,17 +156,25 @@ impl<T: EventListener> Guard<'_, T> {
 /// beyond their own cell.
 pub(super) fn is_hazardous(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
             | '\u{61c}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// Follows the byte stream far enough to know when a string sequence (OSC, DCS, SOS, PM, APC) has grown too long,
 /// and keeps a character that is not complete yet for the next chunk: vte 0.15 loses text after a character that
 /// arrives in two parts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Stream {
     state: Scan,
     incomplete: Vec<u8>,
+    /// Repetitions that may still be asked for.
+    repeats: usize,
+}
+
+impl Default for Stream {
+    fn default() -> Self {
+        Self { state: Scan::Ground, incomplete: Vec::new(), repeats: REPEATS }
+    }
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -181,13 +182,21 @@ enum Scan {
     #[default]
     Ground,
     Escape,
+    /// Inside a control sequence: its first number, whether that number goes on, and whether it is one of the plain
+    /// sequences without private marks.
+    Control {
+        first: usize,
+        counting: bool,
+        plain: bool,
+    },
     /// Inside a string, with the number of bytes seen.
     String(usize),
 }
 
 impl Stream {
     /// Calls `emit` with `bytes` in order, with CAN (which ends any sequence) put in where a string exceeds the
-    /// limit. The rest of such a string then shows as text, as it would after a lost terminator.
+    /// limit (the rest of it then shows as text, as after a lost terminator), and in place of the end of a repeat
+    /// sequence that exceeds the ration.
     pub(super) fn split(&mut self, bytes: &[u8], emit: impl FnMut(&[u8])) {
         if self.incomplete.is_empty() {
             let whole = bytes.len() - incomplete_tail(bytes);
@@ -202,6 +211,7 @@ impl Stream {
     }
 
     fn limit_strings(&mut self, bytes: &[u8], mut emit: impl FnMut(&[u8])) {
+        self.repeats = self.repeats.saturating_add(bytes.len().saturating_mul(REPEATS_PER_BYTE)).min(REPEATS);
         let mut start = 0;
         let mut at = 0;
         while at < bytes.len() {
@@ -216,9 +226,35 @@ impl Stream {
                 },
                 Scan::Escape => match byte {
                     b']' | b'P' | b'X' | b'^' | b'_' => self.state = Scan::String(0),
+                    b'[' => self.state = Scan::Control { first: 0, counting: true, plain: true },
                     0x1b => {}
                     0x18 | 0x1a | 0x20..=0x7e | 0x80.. => self.state = Scan::Ground,
                     // Other controls act at once and leave an escape sequence open.
+                    _ => {}
+                },
+                Scan::Control { first, counting, plain } => match byte {
+                    b'0'..=b'9' if counting => {
+                        let first = first.saturating_mul(10).saturating_add(usize::from(byte - b'0'));
+                        self.state = Scan::Control { first, counting, plain };
+                    }
+                    b'0'..=b'9' => {}
+                    b':' | b';' => self.state = Scan::Control { first, counting: false, plain },
+                    0x20..=0x3f => self.state = Scan::Control { first, counting, plain: false },
+                    0x1b => self.state = Scan::Escape,
+                    b'b' if plain => {
+                        self.state = Scan::Ground;
+                        let count = first.clamp(1, usize::from(u16::MAX));
+                        match self.repeats.checked_sub(count) {
+                            Some(left) => self.repeats = left,
+                            None => {
+                                emit(&bytes[start..at]);
+                                emit(&[0x18]);
+                                start = at + 1;
+                            }
+                        }
+                    }
+                    0x18 | 0x1a | 0x40..=0x7e | 0x80.. => self.state = Scan::Ground,
+                    // Other controls act at once and leave the sequence open.
                     _ => {}
                 },
                 Scan::String(seen) => match byte {
@@ -287,6 +323,24 @@ mod tests {
             stream.split(&chunk, |part| parts.push(part.to_vec()));
         }
         assert_eq!(parts, [b"a".to_vec(), "éb".as_bytes().to_vec(), "é".as_bytes().to_vec()]);
+    }
+
+    #[test]
+    fn repetitions_are_rationed() {
+        let flood = b"x\x1b[65535b".repeat(1000);
+        let passed = run(&[&flood]);
+        let cut = passed.iter().filter(|b| **b == 0x18).count();
+        assert!((970..1000).contains(&cut), "{cut}");
+        for plain in ["x\x1b[3b", "\x1b[?65535b", "\x1b[1;2b", "\x1b[b", "\x1b[31mb"] {
+            assert_eq!(run(&[plain.as_bytes()]), plain.as_bytes());
+        }
+        // The ration comes back with honest bytes.
+        let mut stream = Stream::default();
+        stream.split(&flood, |_| {});
+        stream.split(&[b'a'; 8192], |_| {});
+        let mut out = Vec::new();
+        stream.split(b"x\x1b[80b", |b| out.extend_from_slice(b));
+        assert_eq!(out, b"x\x1b[80b");
     }
 
     #[test]

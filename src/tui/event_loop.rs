@@ -114,7 +114,10 @@ fn translate(input: Input) -> Option<Event> {
         Input::Key(key) if key.kind != KeyEventKind::Release => Some(Event::Key(key)),
         Input::Paste(text) => Some(Event::Paste(text)),
         Input::Resize(columns, rows) => Some(Event::Resize(columns, rows)),
-        _ => None,
+        Input::Mouse(event) => Some(Event::Mouse(event)),
+        Input::FocusGained => Some(Event::Focus(true)),
+        Input::FocusLost => Some(Event::Focus(false)),
+        Input::Key(_) => None,
     }
 }
 

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use crossterm::event::KeyEvent;
+use crossterm::event::{KeyEvent, MouseEvent};
 use serde_json::Value;
 
 use super::console::{History, Target};
@@ -174,6 +174,10 @@ pub enum Event {
     Key(KeyEvent),
     /// Text was pasted.
     Paste(String),
+    /// The mouse did something while we had taken it.
+    Mouse(MouseEvent),
+    /// The terminal that shows us gained or lost the keyboard.
+    Focus(bool),
     /// The terminal has another size now.
     Resize(u16, u16),
     /// The time came that the last drawing asked for.

@@ -5,7 +5,10 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossterm::clipboard::CopyToClipboard;
-use crossterm::event::{DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste};
+use crossterm::event::{
+    DisableBracketedPaste, DisableFocusChange, DisableMouseCapture, EnableBracketedPaste, EnableFocusChange,
+    EnableMouseCapture,
+};
 use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
 use crossterm::{cursor, execute, queue};
 use ratatui::Terminal;
@@ -20,6 +23,8 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 /// The screen, in our modes while this lives.
 pub struct Screen {
     terminal: Terminal<CrosstermBackend<BufWriter<Stdout>>>,
+    /// Mouse events come to us instead of the terminal's own selection.
+    mouse: bool,
 }
 
 impl Screen {
@@ -32,7 +37,7 @@ impl Screen {
         take()?;
         let backend = CrosstermBackend::new(BufWriter::with_capacity(64 * 1024, io::stdout()));
         let terminal = Terminal::new(backend).inspect_err(|_| give_back())?;
-        Ok(Self { terminal })
+        Ok(Self { terminal, mouse: false })
     }
 
     /// Columns and rows.
@@ -44,6 +49,7 @@ impl Screen {
     /// Draws the state; only cells that changed are sent.
     pub fn draw(&mut self, state: &State) -> io::Result<Drawn> {
         let mut drawn = Drawn { cursor: None, due: None };
+        self.take_mouse(view::wants_mouse(state))?;
         self.terminal.draw(|frame| {
             drawn = view::draw(state, frame.buffer_mut());
             if let Some(cursor) = drawn.cursor {
@@ -51,6 +57,16 @@ impl Screen {
             }
         })?;
         Ok(drawn)
+    }
+
+    /// Takes the mouse only while somebody listens: without that, selecting and copying is the terminal's.
+    fn take_mouse(&mut self, wanted: bool) -> io::Result<()> {
+        if wanted == self.mouse {
+            return Ok(());
+        }
+        self.mouse = wanted;
+        let backend = self.terminal.backend_mut();
+        if wanted { execute!(backend, EnableMouseCapture) } else { execute!(backend, DisableMouseCapture) }
     }
 
     /// Forgets what is on the screen: the next drawing sends everything.
@@ -71,6 +87,7 @@ impl Screen {
     /// Takes it back and forgets what is on it.
     pub fn retake(&mut self) -> io::Result<()> {
         take()?;
+        self.mouse = false;
         self.forget()
     }
 }
@@ -85,7 +102,7 @@ fn take() -> io::Result<()> {
     enable_raw_mode()?;
     TAKEN.store(true, Ordering::SeqCst);
     let mut out = io::stdout();
-    queue!(out, EnterAlternateScreen, EnableBracketedPaste, cursor::Hide)?;
+    queue!(out, EnterAlternateScreen, EnableBracketedPaste, EnableFocusChange, cursor::Hide)?;
     out.flush()
 }
 
@@ -95,7 +112,8 @@ fn give_back() {
         return;
     }
     let mut out = io::stdout();
-    let _ = queue!(out, DisableMouseCapture, DisableBracketedPaste, LeaveAlternateScreen, cursor::Show);
+    let _ = queue!(out, DisableMouseCapture, DisableFocusChange, DisableBracketedPaste);
+    let _ = queue!(out, LeaveAlternateScreen, cursor::Show);
     let _ = out.flush();
     let _ = disable_raw_mode();
 }

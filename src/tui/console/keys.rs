@@ -308,9 +308,8 @@ fn start_selecting(session: &mut Session, kind: SelectionKind) {
 /// The pane's cursor; it starts where the guest's is, or in the last line of a view that is scrolled back.
 fn cursor_place(session: &Session) -> (u16, u16) {
     session.view_cursor.unwrap_or_else(|| {
-        let mut frame = crate::term::Frame::default();
-        session.emulator.copy_frame(&mut frame);
-        frame.cursor.map_or((frame.rows().saturating_sub(1), 0), |c| (c.row, c.column))
+        let last = session.emulator.size().rows - 1;
+        session.emulator.cursor().map_or((last, 0), |c| (c.row, c.column))
     })
 }
 

@@ -16,7 +16,7 @@ use crossterm::event::{KeyEvent, MouseEvent};
 use parking_lot::Mutex;
 use ratatui::layout::Rect;
 
-use crate::term::{Chord, Frame, Output, ReplayFrom, Size};
+use crate::term::{Chord, Frame, MouseReports, Output, ReplayFrom, Size};
 use crate::tui::input::Input;
 
 pub use paint::{PANE_KEYS, PaneKey};
@@ -213,11 +213,18 @@ impl ConsolePane {
         }
     }
 
-    /// The guest started anew: modes of what ran before are dropped, and a line marks the place.
-    pub fn guest_restarted(&mut self, target: &Target) {
+    /// The phase of a machine, whenever it is seen. Where a guest ended or started anew, modes of what ran before
+    /// are dropped and a line marks the place.
+    pub fn guest_phase(&mut self, target: &Target, phase: &str) {
         if let Some(session) = self.session(target) {
-            session.emulator.interrupt("guest restarted");
+            session.guest_phase(phase);
         }
+    }
+
+    /// Whether the guest in view asked for mouse events.
+    pub fn wants_mouse(&self) -> bool {
+        self.keyboard == Keyboard::Guest
+            && self.active().is_some_and(|s| s.is_live() && s.emulator.modes().mouse != MouseReports::Off)
     }
 
     /// Who else is attached, as a short text; `None` if nobody or not known.

@@ -84,9 +84,7 @@ impl ConsolePane {
         match &self.keyboard {
             Keyboard::Guest => {
                 let session = self.active().filter(|s| s.is_live())?;
-                let mut frame = self.frame.lock();
-                session.emulator.copy_frame(&mut frame);
-                let cursor = frame.cursor?;
+                let cursor = session.emulator.cursor()?;
                 let place = Position::new(self.screen.x + cursor.column, self.screen.y + cursor.row);
                 self.screen.contains(place).then_some(place)
             }

@@ -38,6 +38,8 @@ pub struct Session {
     pub unseen: bool,
     pub(super) emulator: Emulator,
     pub(super) title: Option<String>,
+    /// Phase of the machine as last seen; empty before that.
+    phase: String,
     /// The pane's own cursor while the keyboard is in the pane: row and column of the view.
     pub(super) view_cursor: Option<(u16, u16)>,
     pub(super) selecting: bool,
@@ -60,6 +62,7 @@ impl Session {
             unseen: false,
             emulator: Emulator::new(size, scrollback),
             title: None,
+            phase: String::new(),
             view_cursor: None,
             selecting: false,
             press: None,
@@ -148,6 +151,18 @@ impl Session {
                 self.set_title(output.title.clone());
                 output
             }
+        }
+    }
+
+    pub(super) fn guest_phase(&mut self, phase: &str) {
+        let before = std::mem::replace(&mut self.phase, phase.to_owned());
+        let mark = match (before.as_str(), phase) {
+            ("Running" | "Migrating" | "Stopping" | "Starting", "Stopped" | "Pending") => "guest stopped",
+            ("Running" | "Migrating" | "Stopping", "Starting") => "guest restarted",
+            _ => return,
+        };
+        if self.emulator.has_text() {
+            self.emulator.interrupt(mark);
         }
     }
 

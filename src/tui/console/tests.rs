@@ -158,11 +158,21 @@ fn the_screen_survives_a_lost_connection() {
 #[test]
 fn a_restart_of_the_guest_leaves_a_mark_and_no_modes() {
     let mut pane = connected(80, 24);
-    pane.output(&target("web"), b"bye\x1b[?2004h");
-    pane.guest_restarted(&target("web"));
+    for phase in ["Stopped", "Pending", "Starting", "Running"] {
+        pane.guest_phase(&target("web"), phase);
+    }
+    assert!(!pane.sessions()[0].emulator.has_text(), "nothing ran before");
+    pane.output(&target("web"), b"bye\x1b[?2004h\x1b[?1000h");
+    assert!(pane.wants_mouse());
+    pane.guest_phase(&target("web"), "Stopping");
+    pane.guest_phase(&target("web"), "Starting");
+    assert!(!pane.wants_mouse());
     pane.output(&target("web"), b"SeaBIOS");
+    pane.guest_phase(&target("web"), "Running");
     let shown = screen(&pane);
     assert!(shown.contains("bye\n guest restarted\nSeaBIOS"), "{shown}");
+    pane.guest_phase(&target("web"), "Stopped");
+    assert!(screen(&pane).contains("SeaBIOS\n guest stopped\n"));
     assert_eq!(pane.paste("x"), [send("web", b"x")]);
 }
 

@@ -1,11 +1,13 @@
 //! Consoles: the pane asks, effects do; what comes back goes into the pane.
 
 use bytes::Bytes;
+use crossterm::event::MouseEvent;
 
-use super::super::console::{Request, Target};
+use super::super::console::{ConsolePane, Request, Target};
 use super::super::message::{ConsoleNews, Effect, ObjectRef};
 use super::super::overlay::{Help, Overlay};
 use super::super::state::{Front, State};
+use crate::client::TableRow;
 
 /// Opens a machine's console, or goes to its tab.
 pub fn open(state: &mut State, machine: &ObjectRef) -> Vec<Effect> {
@@ -39,6 +41,33 @@ pub fn news(state: &mut State, target: &Target, news: ConsoleNews) -> Vec<Effect
         }
     };
     answer(state, requests)
+}
+
+/// The mouse: to the console in front, nobody else listens.
+pub fn mouse(state: &mut State, event: MouseEvent) -> Vec<Effect> {
+    if state.front != Front::Consoles || !state.overlays.is_empty() {
+        return Vec::new();
+    }
+    let requests = state.consoles.mouse(event);
+    answer(state, requests)
+}
+
+/// The keyboard came to our terminal or went elsewhere: guests may want to know.
+pub fn focus(state: &mut State, gained: bool) -> Vec<Effect> {
+    if state.front != Front::Consoles {
+        return Vec::new();
+    }
+    let requests = state.consoles.focus(gained);
+    answer(state, requests)
+}
+
+/// Machines as the watch shows them: the pane marks where a guest stopped or started anew.
+pub fn machines<'a>(consoles: &mut ConsolePane, rows: impl IntoIterator<Item = &'a TableRow>) {
+    for row in rows {
+        let text = |pointer: &str| row.object.pointer(pointer).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
+        let target = Target { namespace: text("/metadata/namespace"), name: text("/metadata/name") };
+        consoles.guest_phase(&target, &text("/status/phase"));
+    }
 }
 
 /// Turns what the pane asks for into effects.

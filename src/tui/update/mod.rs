@@ -21,6 +21,8 @@ pub fn update(state: &mut State, event: Event, now: Millis) -> Vec<Effect> {
     let mut effects = match event {
         Event::Key(key) => keys::key(state, key),
         Event::Paste(text) => keys::paste(state, &text),
+        Event::Mouse(event) => consoles::mouse(state, event),
+        Event::Focus(gained) => consoles::focus(state, gained),
         Event::Resize(columns, rows) => {
             state.size = (columns, rows);
             Vec::new()

@@ -1,7 +1,7 @@
 //! What comes back from effects.
 
 use super::super::message::{Effect, Failure, FeedId, SessionInfo, TaskId, TaskNews};
-use super::super::state::{FeedLink, Link, State, TaskState};
+use super::super::state::{FeedLink, Link, State, TaskState, machine_kind};
 use super::super::theme::Theme;
 use crate::client::{Engine, TableEvent};
 
@@ -41,6 +41,13 @@ pub fn connected(state: &mut State, generation: u64, result: Result<SessionInfo,
 pub fn table(state: &mut State, id: FeedId, event: TableEvent) -> Vec<Effect> {
     let now = state.now;
     let Some(feed) = state.feeds.values_mut().find(|f| f.id == id) else { return Vec::new() };
+    if !state.consoles.is_empty() && feed.kind == machine_kind() {
+        match &event {
+            TableEvent::Reset { rows, .. } => super::consoles::machines(&mut state.consoles, rows),
+            TableEvent::Upsert(row) => super::consoles::machines(&mut state.consoles, [row]),
+            _ => {}
+        }
+    }
     match event {
         TableEvent::Reset { columns, rows } => {
             feed.table.reset(columns, rows);

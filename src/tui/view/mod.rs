@@ -82,6 +82,11 @@ pub fn console_area(state: &State) -> Rect {
     Rect::new(0, 1, columns, rows.saturating_sub(1))
 }
 
+/// Whether mouse events are of use: only to a guest that asked for them.
+pub fn wants_mouse(state: &State) -> bool {
+    state.front == Front::Consoles && state.overlays.is_empty() && state.consoles.wants_mouse()
+}
+
 /// Draws everything.
 pub fn draw(state: &State, buffer: &mut Buffer) -> Drawn {
     let mut paint = Paint::new(state, buffer);
