@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::{Response, StatusCode};
 use serde_json::Value;
 
+use super::admission;
 use super::apply::{self, ApplyError};
 use super::core_kinds::event;
 use super::decode::Decoded;
@@ -126,8 +127,7 @@ impl Call<'_> {
         // Nobody shall own what is not stored.
         let mut value = Value::Object(body);
         let unknown = Schema::of(kind).prune(&mut value);
-        let told = unknown.iter().map(|path| format!("unknown field {path:?}")).collect();
-        note_fields(kind, options.validation, told, warnings)?;
+        note_fields(kind, options.validation, admission::unknown_fields(&unknown), warnings)?;
         Ok(map(value))
     }
 }

@@ -3,9 +3,11 @@
 use std::fmt;
 
 use axum::body::Bytes;
+use axum::http::StatusCode;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use super::protobuf::{self, ProtobufError};
 use super::status::Failure;
 
 /// A decoded object.
@@ -57,11 +59,14 @@ pub fn yaml(body: &Bytes) -> Result<Decoded, Failure> {
 ///
 /// # Errors
 /// 400 when it is malformed, 415 when it is of a kind that is not known in this form.
-pub fn protobuf(_body: &Bytes) -> Result<Decoded, Failure> {
-    Err(Failure::unsupported_media_type(
-        "application/vnd.kubernetes.protobuf",
-        &["application/json", "application/yaml"],
-    ))
+pub fn protobuf(body: &Bytes) -> Result<Decoded, Failure> {
+    match protobuf::decode(body) {
+        Ok(object) => Ok(Decoded { object, duplicates: Vec::new() }),
+        Err(error @ ProtobufError::Malformed(_)) => Err(Failure::bad_request(error.to_string())),
+        Err(error @ ProtobufError::Unsupported(_)) => {
+            Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", error.to_string()))
+        }
+    }
 }
 
 fn whole(value: Value, duplicates: Vec<String>) -> Result<Decoded, Failure> {

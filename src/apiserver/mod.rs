@@ -78,6 +78,8 @@ pub struct Options {
     pub dialer: Option<Arc<dyn StreamDialer>>,
     /// Takes uploads.
     pub uploads: Option<Arc<dyn UploadSink>>,
+    /// Subnets for machine addresses; `None` when unknown, so that addresses are not checked against them.
+    pub networks: Option<Vec<ipnet::Ipv4Net>>,
     /// Ends watches, streams and background work.
     pub shutdown: CancellationToken,
 }
@@ -88,6 +90,7 @@ impl Default for Options {
             release: env!("CARGO_PKG_VERSION").to_owned(),
             dialer: None,
             uploads: None,
+            networks: None,
             shutdown: CancellationToken::new(),
         }
     }
@@ -98,12 +101,14 @@ pub struct Api {
     store: Store,
     options: Options,
     started: OnceCell<()>,
+    /// Held while a write that depends on other objects is checked and done.
+    alone: tokio::sync::Mutex<()>,
 }
 
 /// Makes the service. It answers in this process (`kube::Client::new(router, "default")`) as well as on a socket
 /// ([`serve_unix`]). Background work starts with the first request, so a Tokio runtime is needed only then.
 pub fn router(store: Store, options: Options) -> Router {
-    let api = Arc::new(Api { store, options, started: OnceCell::new() });
+    let api = Arc::new(Api { store, options, started: OnceCell::new(), alone: tokio::sync::Mutex::new(()) });
     Router::new().fallback(entrance).with_state(api)
 }
 

@@ -3,9 +3,10 @@
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::Value;
+use tokio::sync::MutexGuard;
 
 use super::Api;
-use super::admission;
+use super::admission::{self, Stored};
 use super::apply::{self, Writer};
 use super::core_kinds::event;
 use super::decode::Decoded;
@@ -104,6 +105,7 @@ impl Call<'_> {
             }
             let requires = self.living_namespace(object::name(&object))?;
             prepare::check(kind, None, &mut object)?;
+            let _alone = self.check_across(Part::Main, None, &object, warnings).await?;
             if owners == Owners::Track {
                 self.track(None, &mut object, Part::Main, options);
             }
@@ -214,6 +216,7 @@ impl Call<'_> {
         let mut new = prepare::updated(kind, part, old, wanted)?;
         admission::conform(kind, &mut new, options, &mut warnings)?;
         prepare::check(kind, Some(old), &mut new)?;
+        let _alone = self.check_across(part, Some(old), &new, &mut warnings).await?;
         if owners == Owners::Track {
             self.track(Some(old), &mut new, part, options);
         }
@@ -236,6 +239,25 @@ impl Call<'_> {
             Err(WriteError::Moved(_) | WriteError::Missing | WriteError::Requirement(_)) => Ok(None),
             Err(error) => Err(Failure::from_write(error, kind, &entry.key.name)),
         }
+    }
+
+    /// Checks the rules across objects. What is given back has to be held until the write is done, so that no two
+    /// writes that must not both be done are checked at the same time.
+    async fn check_across(
+        &self,
+        part: Part,
+        old: Option<&Object>,
+        new: &Object,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<MutexGuard<'_, ()>>, Failure> {
+        let kind = self.kind();
+        if part != Part::Main || !admission::across::concerns(kind) {
+            return Ok(None);
+        }
+        let alone = self.api.alone.lock().await;
+        let world = Stored { store: &self.api.store, networks: self.api.options.networks.as_deref() };
+        admission::check_across(&world, kind, old, new, warnings)?;
+        Ok(Some(alone))
     }
 
     /// Records who owns the fields that a plain write changed.

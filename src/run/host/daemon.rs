@@ -108,6 +108,7 @@ async fn serve(paths: &Paths, foreground: bool) -> Result<(), Failure> {
     let options = apiserver::Options {
         dialer: Some(Arc::new(Dialer::new(Arc::clone(&host)))),
         uploads: Some(Arc::new(Uploads::new(Arc::clone(&host)))),
+        networks: Some(settings.host.virtual_machine_cidrs.clone()),
         shutdown: shutdown.clone(),
         ..apiserver::Options::default()
     };

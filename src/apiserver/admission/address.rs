@@ -1,0 +1,103 @@
+//! Rules of VirtualMachineIPAddress (upstream.md 15.4).
+
+use std::net::Ipv4Addr;
+
+use serde_json::Value;
+
+use super::across::{Findings, World, text};
+use crate::apiserver::object::{self, Object};
+use crate::types::field_error::FieldError;
+
+const FIELD: &str = "spec.staticIP";
+
+/// Checks an address to be stored; `old` is what it replaces.
+pub(super) fn check(world: &dyn World, old: Option<&Object>, new: &Object, findings: &mut Findings) {
+    if world.networks().is_some_and(<[_]>::is_empty) {
+        let detail = "no subnets for machine addresses are configured (virtualMachineCIDRs)";
+        return findings.refuse(FieldError::forbidden("spec", detail));
+    }
+    let given = text(new, &["spec", "staticIP"]);
+    let value = Value::from(given);
+    let address = match (text(new, &["spec", "type"]), given) {
+        ("Auto", "") => None,
+        ("Auto", _) => {
+            let detail = "the 'Static IP' field is set, but the type of the IP address is 'Auto'";
+            return findings.refuse(FieldError::invalid(FIELD, &value, detail));
+        }
+        (_, "") => {
+            let detail = "the 'Static IP' field should be set for the IP address with the 'Static' type";
+            return findings.refuse(FieldError::required(FIELD, detail));
+        }
+        (_, given) => match given.parse::<Ipv4Addr>() {
+            Ok(address) => Some(address),
+            Err(_) => {
+                let detail = "is not a valid textual representation of an IP address";
+                return findings.refuse(FieldError::invalid(FIELD, &value, detail));
+            }
+        },
+    };
+    if let Some(old) = old
+        && let Some(error) = bound(old, address)
+    {
+        return findings.refuse(error);
+    }
+    let Some(address) = address else { return };
+    if text(new, &["status", "address"]) == given {
+        return;
+    }
+    if world.networks().is_some_and(|networks| !usable(networks, address)) {
+        let detail = format!("the requested address {address} is out of the valid range");
+        match old {
+            None => findings.refuse(FieldError::invalid(FIELD, &value, detail)),
+            Some(_) => findings.warnings.push(detail),
+        }
+        return;
+    }
+    if let Some(holder) = holder(world, new, address) {
+        let detail =
+            format!("cannot be used: the address has already been allocated and has not been released{holder}");
+        findings.refuse(FieldError::invalid(FIELD, &value, detail));
+    }
+}
+
+/// Whether an address is in one of the subnets and neither its first nor its last.
+fn usable(networks: &[ipnet::Ipv4Net], address: Ipv4Addr) -> bool {
+    networks.iter().any(|n| n.contains(&address) && address != n.network() && address != n.broadcast())
+}
+
+/// An address that is bound stays the same; it may only be pinned.
+fn bound(old: &Object, wanted: Option<Ipv4Addr>) -> Option<FieldError> {
+    if !matches!(text(old, &["status", "phase"]), "Bound" | "Attached") {
+        return None;
+    }
+    let held = text(old, &["status", "address"]);
+    match (text(old, &["spec", "type"]), wanted) {
+        (_, Some(address)) if held == address.to_string() => None,
+        ("Auto", None) => None,
+        ("Auto", Some(address)) => {
+            let detail = format!("the address {held} is bound and cannot be changed to {address}");
+            Some(FieldError::forbidden(FIELD, detail))
+        }
+        (_, None) => Some(FieldError::forbidden("spec.type", format!("cannot be changed while {held} is bound"))),
+        (_, Some(_)) => Some(FieldError::forbidden(FIELD, format!("cannot be changed while {held} is bound"))),
+    }
+}
+
+/// Who holds an address, if it is not this object or free for it: ` by ...`.
+fn holder(world: &dyn World, new: &Object, address: Ipv4Addr) -> Option<String> {
+    let (name, namespace) = (object::name(new), object::text(new, "namespace"));
+    let lease_name = format!("ip-{}", address.to_string().replace('.', "-"));
+    let lease = world.list("virtualmachineipaddressleases", None).into_iter().find(|l| object::name(l) == lease_name);
+    if let Some(lease) = lease {
+        let of = |field: &str| text(&lease, &["spec", "virtualMachineIPAddressRef", field]).to_owned();
+        let (holder, home) = (of("name"), of("namespace"));
+        // A released one may be taken by its namespace; that it belongs to another shows as a condition later.
+        return (!holder.is_empty() && (holder != name || home != namespace)).then(|| format!(" (by {home}/{holder})"));
+    }
+    let wanted = address.to_string();
+    let rival = world.list("virtualmachineipaddresses", None).into_iter().find(|a| {
+        let same = object::name(a) == name && object::text(a, "namespace") == namespace;
+        !same && (text(a, &["spec", "staticIP"]) == wanted || text(a, &["status", "address"]) == wanted)
+    });
+    rival.map(|a| format!(" (by {}/{})", object::text(&a, "namespace"), object::name(&a)))
+}

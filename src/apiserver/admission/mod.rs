@@ -1,0 +1,112 @@
+//! What is checked of an object before it is stored: its schema, then the rules of its kind.
+
+pub mod across;
+mod address;
+
+#[cfg(test)]
+mod tests;
+
+use serde_json::Value;
+
+use super::object::{self, Object};
+use super::request::WriteOptions;
+use super::status::{Cause, Failure};
+use super::write::note_fields;
+use crate::store::Store;
+use crate::types::field_error::FieldError;
+use crate::types::kinds::{self, KindInfo};
+use crate::types::schema::Schema;
+
+impl From<FieldError> for Cause {
+    fn from(error: FieldError) -> Self {
+        Self { reason: error.reason.as_str(), field: error.path, message: error.message }
+    }
+}
+
+/// Sentences about unknown fields. One of them is a spelling that the user guide has in one place.
+pub fn unknown_fields(paths: &[String]) -> Vec<String> {
+    paths
+        .iter()
+        .map(|path| match path.as_str() {
+            "spec.virtualMachineIPAdressName" => {
+                format!("unknown field {path:?} (the field is called virtualMachineIPAddressName, with two d)")
+            }
+            _ => format!("unknown field {path:?}"),
+        })
+        .collect()
+}
+
+/// The rest of the world, from the store.
+pub struct Stored<'a> {
+    /// The store.
+    pub store: &'a Store,
+    /// Subnets for machine addresses, if known.
+    pub networks: Option<&'a [ipnet::Ipv4Net]>,
+}
+
+impl across::World for Stored<'_> {
+    fn list(&self, plural: &str, namespace: Option<&str>) -> Vec<Object> {
+        let Some(kind) = kinds::find(plural) else { return Vec::new() };
+        self.store.list(&kind.qualified(), namespace).entries.iter().map(|e| object::parse(e)).collect()
+    }
+
+    fn networks(&self) -> Option<&[ipnet::Ipv4Net]> {
+        self.networks
+    }
+}
+
+/// Checks an object against the others.
+///
+/// # Errors
+/// 422.
+pub fn check_across(
+    world: &Stored<'_>,
+    kind: &KindInfo,
+    old: Option<&Object>,
+    new: &Object,
+    warnings: &mut Vec<String>,
+) -> Result<(), Failure> {
+    let findings = across::check(world, kind, old, new);
+    warnings.extend(findings.warnings);
+    if findings.errors.is_empty() {
+        return Ok(());
+    }
+    let causes: Vec<Cause> = findings.errors.into_iter().map(Cause::from).collect();
+    Err(Failure::invalid_object(kind, object::name(new), &causes))
+}
+
+/// Takes away fields that the schema does not have, fills in its defaults and checks the rest against it.
+///
+/// # Errors
+/// 400 for unknown fields with `Strict`, and for built-in kinds whose fields have wrong types; else 422.
+pub fn conform(
+    kind: &KindInfo,
+    object: &mut Object,
+    options: &WriteOptions,
+    warnings: &mut Vec<String>,
+) -> Result<(), Failure> {
+    let schema = Schema::of(kind);
+    let mut value = Value::Object(std::mem::take(object));
+    let unknown = schema.prune(&mut value);
+    schema.defaults(&mut value);
+    let errors = schema.validate(&value);
+    if let Value::Object(conforming) = value {
+        *object = conforming;
+    }
+    note_fields(kind, options.validation, unknown_fields(&unknown), warnings)?;
+    if errors.is_empty() {
+        return Ok(());
+    }
+    if kind.crd.is_none() {
+        let list: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        return Err(Failure::bad_request(format!(
+            "{} in version {:?} cannot be handled as a {}: {}",
+            kind.kind,
+            kind.version,
+            kind.kind,
+            list.join(", ")
+        )));
+    }
+    let causes: Vec<Cause> = errors.into_iter().map(Cause::from).collect();
+    Err(Failure::invalid_object(kind, object::name(object), &causes))
+}
