@@ -2,7 +2,12 @@
 
 use std::fmt;
 
+use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
+
+use super::request::{Part, Route, StreamName};
+use super::status::Failure;
+use crate::types::kinds::{GROUP, KINDS, SUBRESOURCES_GROUP};
 
 /// What an identity may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,8 +27,31 @@ impl fmt::Display for Role {
     }
 }
 
-/// Who asks. Put into a request's extensions by the listener; without one, the request comes from this process or
-/// through the socket that only its owner can open.
+impl Role {
+    /// The group whose members have it, as certificates name it.
+    pub fn group(self) -> &'static str {
+        match self {
+            Self::Admin => "system:masters",
+            Self::View => "vmdeck:view",
+        }
+    }
+
+    /// The role of a group.
+    pub fn of_group(group: &str) -> Option<Self> {
+        [Self::Admin, Self::View].into_iter().find(|role| role.group() == group)
+    }
+}
+
+/// Who is at the other end of a connection, for listeners that look for that. Put into a request's extensions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Caller {
+    /// Somebody who has shown who they are.
+    Known(Identity),
+    /// Nobody known.
+    Unknown,
+}
+
+/// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// Name.
@@ -35,6 +63,15 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Somebody who has not shown who they are, for what is open to all.
+    pub fn nobody() -> Self {
+        Self {
+            user: "system:anonymous".to_owned(),
+            groups: vec!["system:unauthenticated".to_owned()],
+            role: Role::View,
+        }
+    }
+
     /// The owner of the daemon.
     pub fn owner() -> Self {
         Self {
@@ -58,7 +95,76 @@ pub struct Action {
     pub subresource: String,
 }
 
+impl Action {
+    /// What a request does; `None` for what is open to everybody who is known.
+    pub fn of<'a>(route: &'a Route, method: &Method, watch: bool) -> Option<(Self, Option<&'a str>)> {
+        let (resource, namespace, name, subresource) = match route {
+            Route::Collection(c) => ((c.resource.kind.group, c.resource.kind.plural), c.namespace.as_deref(), None, ""),
+            Route::Object(c, name, part) => {
+                let subresource = match part {
+                    Part::Main => "",
+                    Part::Status => "status",
+                    Part::Finalize => "finalize",
+                };
+                let resource = (c.resource.kind.group, c.resource.kind.plural);
+                (resource, c.namespace.as_deref(), Some(name.as_str()), subresource)
+            }
+            Route::Stream(namespace, name, stream) => {
+                let subresource = match stream {
+                    StreamName::Console => "console",
+                    StreamName::Vnc => "vnc",
+                    StreamName::PortForward => "portforward",
+                };
+                let resource = (SUBRESOURCES_GROUP, "virtualmachines");
+                (resource, Some(namespace.as_str()), Some(name.as_str()), subresource)
+            }
+            Route::Upload(_) => ((GROUP, "virtualimages"), None, None, "upload"),
+            _ => return None,
+        };
+        let verb = match (method.as_str(), name.is_some()) {
+            ("GET" | "HEAD", _) if watch => "watch",
+            ("GET" | "HEAD", true) => "get",
+            ("GET" | "HEAD", false) => "list",
+            ("POST", _) => "create",
+            ("PATCH", _) => "patch",
+            ("DELETE", true) => "delete",
+            ("DELETE", false) => "deletecollection",
+            _ => "update",
+        };
+        let action = Self {
+            verb: verb.to_owned(),
+            group: resource.0.to_owned(),
+            resource: resource.1.to_owned(),
+            subresource: subresource.to_owned(),
+        };
+        Some((action, namespace))
+    }
+}
+
 impl Identity {
+    /// Refuses what it may not.
+    ///
+    /// # Errors
+    /// 403 in the usual words.
+    pub fn require(&self, action: &Action, namespace: Option<&str>) -> Result<(), Failure> {
+        if self.may(action) {
+            return Ok(());
+        }
+        let Action { verb, group, resource, subresource } = action;
+        let dot = if group.is_empty() { "" } else { "." };
+        let slash = if subresource.is_empty() { "" } else { "/" };
+        let place = match namespace {
+            Some(namespace) => format!("in the namespace {namespace:?}"),
+            None => "at the cluster scope".to_owned(),
+        };
+        let message = format!(
+            "{resource}{dot}{group} is forbidden: User {:?} cannot {verb} resource \"{resource}{slash}{subresource}\" in \
+             API group {group:?} {place}",
+            self.user
+        );
+        Err(Failure::new(StatusCode::FORBIDDEN, "Forbidden", message))
+    }
+
     /// Whether it may.
     pub fn may(&self, action: &Action) -> bool {
         match self.role {
@@ -67,7 +173,7 @@ impl Identity {
                 let reads = matches!(action.verb.as_str(), "get" | "list" | "watch");
                 let about_self = action.verb == "create" && action.resource.starts_with("selfsubject");
                 let secret = action.group.is_empty() && matches!(action.resource.as_str(), "secrets" | "*");
-                let stream = action.group == crate::types::kinds::SUBRESOURCES_GROUP;
+                let stream = action.group == SUBRESOURCES_GROUP;
                 about_self || (reads && !secret && !stream)
             }
         }
@@ -82,13 +188,9 @@ impl Identity {
         let resources = match self.role {
             Role::Admin => json!([{"verbs": verbs, "apiGroups": ["*"], "resources": ["*"]}]),
             Role::View => {
-                let core: Vec<&str> = crate::types::kinds::KINDS
-                    .iter()
-                    .filter(|k| k.group.is_empty() && k.plural != "secrets")
-                    .map(|k| k.plural)
-                    .collect();
-                let groups =
-                    [crate::types::kinds::GROUP, "events.k8s.io", "coordination.k8s.io", "apiextensions.k8s.io"];
+                let core: Vec<&str> =
+                    KINDS.iter().filter(|k| k.group.is_empty() && k.plural != "secrets").map(|k| k.plural).collect();
+                let groups = [GROUP, "events.k8s.io", "coordination.k8s.io", "apiextensions.k8s.io"];
                 json!([
                     {"verbs": verbs, "apiGroups": groups, "resources": ["*"]},
                     {"verbs": verbs, "apiGroups": [""], "resources": core},

@@ -35,6 +35,7 @@ pub mod serve;
 pub mod status;
 pub mod strategic;
 pub mod stream;
+pub mod tls;
 pub mod upload;
 pub mod watch;
 pub mod write;
@@ -48,7 +49,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -56,12 +57,13 @@ use serde_json::json;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{Action, Expect, Key, Store, Write, WriteError};
-use identity::Identity;
+use crate::store::{Expect, Key, Store, Write, WriteError};
+use identity::{Action, Caller, Identity};
 use request::{Collection, Part, Query, Route};
 use status::Failure;
 
 pub use serve::serve_unix;
+pub use tls::{Authority, Tls, serve_tls};
 
 /// Largest request body.
 const MAX_BODY: usize = 3 << 20;
@@ -131,11 +133,28 @@ async fn entrance(State(api): State<Arc<Api>>, request: Request<Body>) -> Respon
 impl Api {
     async fn handle(self: &Arc<Self>, mut parts: Parts, body: Body) -> Result<Response<Body>, Failure> {
         self.started.get_or_try_init(|| self.start()).await?;
+        let route = request::route(parts.uri.path());
+        if let (Ok(Route::Health | Route::Version), Some(Caller::Unknown)) = (&route, parts.extensions.get()) {
+            // Open to all, as in Kubernetes.
+            parts.extensions.insert(Caller::Known(Identity::nobody()));
+        }
         let who = identify(&parts)?;
+        let route = route?;
         let query = Query::of(&parts.uri)?;
-        match request::route(parts.uri.path())? {
+        if let Some((action, namespace)) = Action::of(&route, &parts.method, query.flag("watch")?.unwrap_or(false)) {
+            who.require(&action, namespace)?;
+        }
+        match route {
             Route::Health => health(&parts.method),
             Route::Version => self.version(&parts),
+            Route::Discovery(path) => {
+                read_only(&parts.method)?;
+                let path: Vec<&str> = path.iter().map(String::as_str).collect();
+                let accept: Vec<&str> =
+                    parts.headers.get_all(header::ACCEPT).into_iter().filter_map(|v| v.to_str().ok()).collect();
+                let document = discovery::document(&path, &accept.join(",")).ok_or_else(Failure::no_such_path)?;
+                Ok(document_response(document, &parts.headers))
+            }
             Route::Definitions(name) => {
                 read_only(&parts.method)?;
                 definitions::answer(name.as_deref(), definitions::started(), media::wanted(&parts.headers)?)
@@ -187,7 +206,7 @@ impl Api {
             let Some(kind) = crate::types::kinds::by_resource("", "namespaces") else { continue };
             prepare::fresh(kind, &mut object, &uuid::Uuid::new_v4().to_string(), &object::now());
             prepare::check(kind, None, &mut object)?;
-            let action = Action::Put(object::encode(&object));
+            let action = crate::store::Action::Put(object::encode(&object));
             match self.store.write(Write { key, expect: Expect::Absent, requires: Vec::new(), action }).await {
                 Ok(_) | Err(WriteError::Exists(_)) => {}
                 Err(error) => return Err(Failure::from_write(error, kind, name)),
@@ -262,6 +281,23 @@ impl Api {
     }
 }
 
+/// A document with its tag, or 304 for those who have it.
+fn document_response(document: discovery::Document, headers: &HeaderMap) -> Response<Body> {
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok()).is_some_and(|v| document.is(v));
+    let mut response = Response::new(if known { Body::empty() } else { Body::from(document.body) });
+    if known {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    }
+    let headers = response.headers_mut();
+    for (name, value) in [(header::CONTENT_TYPE, &document.content_type), (header::ETAG, &document.etag)] {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    }
+    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+    response
+}
+
 /// Reads a body, up to what a request may have.
 async fn take(body: Body) -> Result<Bytes, Failure> {
     match Limited::new(body, MAX_BODY).collect().await {
@@ -271,14 +307,21 @@ async fn take(body: Body) -> Result<Bytes, Failure> {
     }
 }
 
-/// Who asks. A listener that checks identities leaves one in the extensions; a bearer token that nobody has checked
-/// is wrong.
+/// Who asks. Without a word from the listener the request comes from this process or through the socket that only
+/// its owner can open. Bearer tokens are not issued, so one is always wrong.
 fn identify(parts: &Parts) -> Result<Identity, Failure> {
-    match parts.extensions.get::<Identity>() {
-        Some(identity) => Ok(identity.clone()),
-        None if parts.headers.contains_key(header::AUTHORIZATION) => Err(Failure::unauthorized()),
-        None => Ok(Identity::owner()),
+    let who = match parts.extensions.get::<Caller>() {
+        Some(Caller::Known(identity)) => identity.clone(),
+        Some(Caller::Unknown) => return Err(Failure::unauthorized()),
+        None if parts.headers.contains_key(header::AUTHORIZATION) => return Err(Failure::unauthorized()),
+        None => Identity::owner(),
+    };
+    // To pass over these would be to act with more rights than were asked for.
+    if parts.headers.keys().any(|name| name.as_str().starts_with("impersonate-")) {
+        let message = "impersonation is not supported by this server";
+        return Err(Failure::new(StatusCode::FORBIDDEN, "Forbidden", message));
     }
+    Ok(who)
 }
 
 fn read_only(method: &Method) -> Result<(), Failure> {

@@ -16,10 +16,12 @@ use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
+use super::identity::Caller;
+
 /// How long open requests may take after shutdown began. Watches and streams end by themselves.
-const GRACE: Duration = Duration::from_secs(5);
+pub(super) const GRACE: Duration = Duration::from_secs(5);
 /// Connections beyond this wait.
-const CONNECTIONS: usize = 4096;
+pub(super) const CONNECTIONS: usize = 4096;
 
 /// Serves `router` on `listener` until `shutdown` is cancelled, then lets open requests end.
 ///
@@ -39,16 +41,11 @@ pub async fn serve_unix(listener: UnixListener, router: Router, shutdown: Cancel
         let (stream, slot) = match accepted {
             (Ok((stream, _)), slot) => (stream, slot),
             (Err(error), _) => {
-                if !passes(&error) {
-                    return Err(error);
-                }
-                // Out of descriptors, most likely: they come back when connections end.
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                survive(error).await?;
                 continue;
             }
         };
-        let connection = connection(stream, router.clone(), &graceful);
+        let connection = connection(stream, router.clone(), None, &graceful);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection");
@@ -63,6 +60,17 @@ pub async fn serve_unix(listener: UnixListener, router: Router, shutdown: Cancel
     Ok(())
 }
 
+/// After a failed accept: waits a little if it may work again.
+pub(super) async fn survive(error: io::Error) -> io::Result<()> {
+    if !passes(&error) {
+        return Err(error);
+    }
+    // Out of descriptors, most likely: they come back when connections end.
+    tracing::warn!(%error, "a connection could not be accepted");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    Ok(())
+}
+
 /// Whether accepting may work again after this error.
 fn passes(error: &io::Error) -> bool {
     const DESCRIPTORS: [i32; 2] = [23, 24]; // ENFILE, EMFILE
@@ -72,16 +80,23 @@ fn passes(error: &io::Error) -> bool {
     ) || error.raw_os_error().is_some_and(|code| DESCRIPTORS.contains(&code))
 }
 
-/// One connection, HTTP/1.1 or HTTP/2, upgrades included.
+/// One connection, HTTP/1.1 or HTTP/2, upgrades included. `caller` is who the listener found out to be at the other
+/// end, if it looks for that.
 pub(super) fn connection<S>(
     stream: S,
     router: Router,
+    caller: Option<Caller>,
     graceful: &GracefulShutdown,
 ) -> impl Future<Output = Result<(), Box<dyn std::error::Error + Send + Sync>>> + Send + 'static
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = router.map_request(|request: Request<hyper::body::Incoming>| request.map(Body::new));
+    let service = router.map_request(move |mut request: Request<hyper::body::Incoming>| {
+        if let Some(caller) = &caller {
+            request.extensions_mut().insert(caller.clone());
+        }
+        request.map(Body::new)
+    });
     let service = TowerToHyperService::new(service.map_err(|never: Infallible| match never {}));
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30)).max_buf_size(128 << 10);

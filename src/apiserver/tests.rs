@@ -211,7 +211,7 @@ async fn streams_are_websockets() {
 
     let (near, far) = tokio::io::duplex(4096);
     let graceful = GracefulShutdown::new();
-    tokio::spawn(serve::connection(far, server.router.clone(), &graceful));
+    tokio::spawn(serve::connection(far, server.router.clone(), None, &graceful));
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(near)).await.unwrap();
     tokio::spawn(connection.with_upgrades());
     let upgrade = |path: String| {

@@ -53,7 +53,7 @@ pub(super) struct Opened {
     pub(super) lock: File,
 }
 
-/// Opens or creates `dir/state.db`, checks it and reads the current objects.
+/// Opens or creates `dir/store.db`, checks it and reads the current objects.
 pub(super) fn open(dir: &Path, window: usize) -> Result<Opened, StoreError> {
     let fail = |path: &Path, cause: String| StoreError::Open { path: path.to_owned(), cause };
     DirBuilder::new()
@@ -63,7 +63,7 @@ pub(super) fn open(dir: &Path, window: usize) -> Result<Opened, StoreError> {
         .and_then(|()| std::fs::set_permissions(dir, Permissions::from_mode(0o700)))
         .map_err(|e| fail(dir, e.to_string()))?;
     let lock = take_lock(dir)?;
-    let path = dir.join("state.db");
+    let path = dir.join("store.db");
     // SQLite gives its WAL and index the mode of the database file, so that has to be right first.
     private_file(&path).map_err(|e| fail(&path, e.to_string()))?;
 
@@ -80,7 +80,7 @@ pub(super) fn open(dir: &Path, window: usize) -> Result<Opened, StoreError> {
 }
 
 fn take_lock(dir: &Path) -> Result<File, StoreError> {
-    let path = dir.join("state.lock");
+    let path = dir.join("store.lock");
     let fail = |e: std::io::Error| StoreError::Open { path: path.clone(), cause: e.to_string() };
     let lock = private_file(&path).map_err(fail)?;
     match lock.try_lock() {

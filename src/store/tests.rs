@@ -166,7 +166,7 @@ fn bad_files_are_named() {
     assert!(matches!(Store::open(dir.path(), Options::default()), Err(StoreError::Locked { .. })));
     let mode = |p: &Path| std::fs::metadata(p).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(dir.path()), 0o700);
-    for file in ["state.db", "state.db-wal", "state.db-shm", "state.lock"] {
+    for file in ["store.db", "store.db-wal", "store.db-shm", "store.lock"] {
         assert_eq!(mode(&dir.path().join(file)), 0o600, "{file}");
     }
     drop(store);
@@ -175,7 +175,7 @@ fn bad_files_are_named() {
     let newer = tempfile::tempdir().unwrap();
     drop(Store::open(newer.path(), Options::default()).unwrap());
     drop(reopen(newer.path(), Options::default()));
-    let db = rusqlite::Connection::open(newer.path().join("state.db")).unwrap();
+    let db = rusqlite::Connection::open(newer.path().join("store.db")).unwrap();
     db.busy_timeout(Duration::from_secs(5)).unwrap();
     db.execute("UPDATE meta SET value = 7 WHERE name = 'schema'", []).unwrap();
     let error = loop {
@@ -187,7 +187,7 @@ fn bad_files_are_named() {
     assert!(matches!(error, StoreError::Newer { found: 7, .. }), "{error}");
 
     let garbage = tempfile::tempdir().unwrap();
-    std::fs::write(garbage.path().join("state.db"), "x".repeat(8192)).unwrap();
+    std::fs::write(garbage.path().join("store.db"), "x".repeat(8192)).unwrap();
     let error = Store::open(garbage.path(), Options::default()).err().unwrap();
     assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
 }
@@ -197,8 +197,8 @@ fn a_backup_is_a_store() {
     let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let store = Store::open(dir.path(), Options::default()).unwrap();
     runtime().block_on(store.write(put("a", Expect::Absent, "1"))).unwrap();
-    store.backup(&copy.path().join("state.db")).unwrap();
-    assert!(store.backup(&copy.path().join("state.db")).is_err());
+    store.backup(&copy.path().join("store.db")).unwrap();
+    assert!(store.backup(&copy.path().join("store.db")).is_err());
     let restored = Store::open(copy.path(), Options::default()).unwrap();
     assert_eq!(restored.list("things", None).entries, store.list("things", None).entries);
 }
