@@ -23,7 +23,7 @@ use super::super::failure::Failure;
 use super::lock::{Lock, LockError};
 use super::log::{LogFile, filter};
 use super::streams::{Dialer, Uploads};
-use super::{private_dir, start, status};
+use super::{private_dir, start, status, tls};
 
 /// Longest path of a unix socket, without the end mark.
 const SOCKET_PATH_MAX: usize = 107;
@@ -114,6 +114,15 @@ async fn serve(paths: &Paths, foreground: bool) -> Result<(), Failure> {
     };
     let api = apiserver::router(store, options);
     let reconcilers = tokio::spawn(reconcile(api.clone(), Arc::clone(&host), paths, &settings, shutdown.clone()));
+    let secure = match settings.host.listen {
+        Some(address) => {
+            let (listener, tls) = tls::open(paths, address, &node_name(&settings, &host)).await?;
+            tracing::info!(%address, kubeconfig = %paths.state.join("kubeconfig").display(), "serving TLS");
+            // Only the API: what the daemon tells of itself is for its owner.
+            Some(tokio::spawn(apiserver::serve_tls(listener, api.clone(), tls, shutdown.clone())))
+        }
+        None => None,
+    };
     let account = Arc::new(Account { started, store: store_file, host });
     let router = axum::Router::new()
         .route(status::PATH, get(move || async move { axum::Json(account.report()) }))
@@ -134,13 +143,19 @@ async fn serve(paths: &Paths, foreground: bool) -> Result<(), Failure> {
     if let Err(error) = reconcilers.await {
         tracing::error!(%error, "the controllers ended badly");
     }
-    match server.await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::error!(%error, "the server ended badly"),
-        Err(error) => tracing::error!(%error, "the server ended badly"),
+    for server in std::iter::once(server).chain(secure) {
+        match server.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the server ended badly"),
+            Err(error) => tracing::error!(%error, "the server ended badly"),
+        }
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+fn node_name(settings: &Settings, host: &LocalHost) -> String {
+    settings.host.node_name.clone().unwrap_or_else(|| host.node().name)
 }
 
 /// Runs the controllers until `shutdown`; they see the API as any client does, only without a socket.
@@ -153,7 +168,7 @@ fn reconcile(
 ) -> impl Future<Output = ()> + Send + use<> {
     let options = controller::Options {
         cidrs: settings.host.virtual_machine_cidrs.clone(),
-        node_name: settings.host.node_name.clone().unwrap_or_else(|| host.node().name),
+        node_name: node_name(settings, &host),
         lease_retention: Duration::from_secs(settings.host.lease_retention_seconds),
         upload: controller::UploadBase { socket: paths.api_socket(), external: None },
         upload_timeout: UPLOAD_TIMEOUT,

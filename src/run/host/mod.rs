@@ -16,6 +16,7 @@ mod log;
 mod start;
 mod status;
 mod streams;
+mod tls;
 
 pub use dial::tunnel;
 pub use start::start_in_background;
