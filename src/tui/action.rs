@@ -79,6 +79,7 @@ actions! {
     Errors, "errors", Global, "errors", "Errors that were not dismissed yet";
     Tasks, "tasks", Global, "tasks", "Running and finished tasks";
     Contexts, "contexts", Global, "contexts", "Switch between clusters and the local host";
+    Reconnect, "reconnect", Global, "reconnect", "Connect again to the same cluster or host";
     AllNamespaces, "all-namespaces", Global, "all namespaces", "Show all namespaces, or go back to one";
     LastView, "last-view", Global, "last view", "Back to the view before, and again to return";
     Consoles, "consoles", Global, "consoles", "To the open consoles";

@@ -14,7 +14,7 @@ use super::message::{EditId, Effect, Event, Failure, Signal};
 use super::state::State;
 use super::table::Millis;
 use super::terminal::Screen;
-use super::update::update;
+use super::update::{prepare, update};
 use crate::types::text::printable;
 
 /// Shortest time between two frames.
@@ -80,6 +80,7 @@ pub async fn run(
         }
         if dirty && !state.leaving && drawn_at.elapsed() >= FRAME {
             state.now = now();
+            prepare(state);
             due = screen.draw(state)?.due;
             drawn_at = Instant::now();
             dirty = false;

@@ -72,11 +72,6 @@ impl Filter {
         Ok(Self::Regex { regex, inverse })
     }
 
-    /// Whether everything passes.
-    pub fn is_all(&self) -> bool {
-        matches!(self, Self::All)
-    }
-
     /// Whether a row passes. `matcher` holds scratch memory of the fuzzy form.
     pub fn keeps(&self, subject: Subject<'_>, matcher: &mut Matcher) -> bool {
         match self {

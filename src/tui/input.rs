@@ -176,11 +176,6 @@ impl History {
         self.entries.get(at).map(String::as_str)
     }
 
-    /// The newest line that starts with `prefix`.
-    pub fn suggest(&self, prefix: &str) -> Option<&str> {
-        self.entries.iter().rev().find(|e| e.len() > prefix.len() && e.starts_with(prefix)).map(String::as_str)
-    }
-
     /// All lines, oldest first.
     pub fn entries(&self) -> &[String] {
         &self.entries
@@ -221,6 +216,5 @@ mod tests {
         assert_eq!(history.back(""), Some("vmop"));
         assert_eq!(history.forward(), Some("vm"));
         assert_eq!(history.forward(), Some("fre"));
-        assert_eq!(history.suggest("vmo"), Some("vmop"));
     }
 }

@@ -54,7 +54,7 @@ pub fn wrap(text: &str, cells: usize) -> Vec<String> {
     for paragraph in text.split('\n') {
         let mut line = String::new();
         let mut used = 0;
-        for word in paragraph.split_word_bounds() {
+        for word in words(paragraph) {
             let w = word.width();
             if used + w <= cells {
                 line.push_str(word);
@@ -82,6 +82,18 @@ pub fn wrap(text: &str, cells: usize) -> Vec<String> {
         lines.push(line.trim_end().to_owned());
     }
     lines
+}
+
+/// Runs of spaces and runs of everything else, in turn: names with dashes and paths stay whole.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let first = rest.chars().next()?;
+        let end = rest.find(|c: char| (c == ' ') != (first == ' ')).unwrap_or(rest.len());
+        let (word, tail) = rest.split_at(end);
+        rest = tail;
+        Some(word)
+    })
 }
 
 /// `1204` as `1,204`.
@@ -146,6 +158,7 @@ mod tests {
         assert_eq!(wrap("one two three", 7), ["one two", "three"]);
         assert_eq!(wrap("abcdefgh", 3), ["abc", "def", "gh"]);
         assert_eq!(wrap("a\n\nb", 5), ["a", "", "b"]);
+        assert_eq!(wrap("on db-root now", 8), ["on", "db-root", "now"]);
         assert_eq!(wrap("  - item one two", 10), ["  - item", "one two"]);
     }
 

@@ -84,7 +84,8 @@ fn below(area: Rect, lines: u16) -> Rect {
 
 /// `Virtual machines  default   37 of 1,204   /web   sorted by Age ↑   2 marked`
 fn title_line(list: &ListView, feed: Option<&Feed>, paint: &mut Paint<'_>, area: Rect) {
-    let mut x = area.x + 1;
+    // In line with the first column, which leaves room for cursor and mark.
+    let mut x = area.x + 2;
     let right = area.right();
     let mut put = |paint: &mut Paint<'_>, text: &str, style: Style| {
         let used = paint.text(x, area.y, right.saturating_sub(x), text, style);
@@ -140,7 +141,13 @@ fn waiting(paint: &mut Paint<'_>, area: Rect) {
         }
         Link::Failed(failure) => {
             let hint = failure.hint.clone().unwrap_or_default();
-            let text = format!("{}\n{hint}", failure.text);
+            let keys = &paint.state.keymap;
+            let text = format!(
+                "{}\n{hint}\n\n{} tries again, {} chooses another cluster or host",
+                failure.text,
+                keys.label(super::super::action::Action::Reconnect),
+                keys.label(super::super::action::Action::Contexts)
+            );
             message(paint, area, Meaning::Bad, "No connection", &text);
         }
         Link::Connected(_) => loading(paint, area),

@@ -135,9 +135,15 @@ fn summary(object: &Value, paint: &mut Paint<'_>, cells: u16) -> Vec<Line<'stati
         "" | "100%" => format!("{cores} cores"),
         fraction => format!("{cores} cores at {fraction}"),
     };
-    facts.push(("CPU", if cores == "1" { cpu.replacen("cores", "core", 1) } else { cpu }));
+    let cpu = if cores == "1" { cpu.replacen("cores", "core", 1) } else { cpu };
+    let real = &status["resources"]["cpu"]["cores"];
+    let differs = !real.is_null() && *real != spec["cpu"]["cores"];
+    facts.push(("CPU", if differs { format!("{cpu} (now {})", text(real)) } else { cpu }));
     facts.push(("Class", or_dash(text(&spec["virtualMachineClassName"]))));
-    facts.push(("Memory", or_dash(text(&spec["memory"]["size"]))));
+    let (wanted, real) = (text(&spec["memory"]["size"]), text(&status["resources"]["memory"]["size"]));
+    let size = crate::types::quantity::parse_bytes;
+    let differs = !real.is_empty() && size(&real) != size(&wanted);
+    facts.push(("Memory", if differs { format!("{wanted} (now {real})") } else { or_dash(wanted) }));
     let policy = text(&spec["runPolicy"]);
     facts.push(("Run policy", if policy.is_empty() { "AlwaysOnUnlessStoppedManually".into() } else { policy }));
     let firmware = text(&spec["bootloader"]);
@@ -223,7 +229,9 @@ fn devices(object: &Value, paint: &mut Paint<'_>, cells: u16, by_id: bool) -> Ve
             Span::styled(gap(&name, names, ellipsis), paint.style(Meaning::Text)),
             Span::styled(pad(&text(&device["size"]), 8, ellipsis), paint.style(Meaning::Muted)),
         ];
+        let stopped = matches!(object["status"]["phase"].as_str(), Some("Stopped" | "Pending") | None);
         let (glyph, word, meaning) = match (device["attached"].as_bool(), device["hotplugged"] == true) {
+            (Some(false) | None, _) if stopped => (Glyph::Unknown, "at start", Meaning::Muted),
             (Some(true), false) => (Glyph::Check, "attached", Meaning::Good),
             (Some(true), true) => (Glyph::Check, "hot-plugged", Meaning::Good),
             (Some(false), _) => (Glyph::Busy, "not attached", Meaning::Busy),
@@ -267,7 +275,10 @@ pub fn conditions(object: &Value, paint: &mut Paint<'_>, cells: u16) -> Vec<Line
             "AwaitingRestartToApplyConfiguration" | "EvictionRequired" | "Maintenance" | "AgentVersionNotSupported"
         )
     };
+    let only_news =
+        |c: &Value| matches!(c["type"].as_str().unwrap_or_default(), "Migratable" | "AgentReady" | "FirmwareUpToDate");
     list.sort_by_key(|c| match (c["status"].as_str(), bad_when_true(c)) {
+        (Some("False"), false) if only_news(c) => 1,
         (Some("False"), false) | (Some("True"), true) => 0,
         (Some("True" | "False"), _) => 2,
         _ => 1,
@@ -278,6 +289,10 @@ pub fn conditions(object: &Value, paint: &mut Paint<'_>, cells: u16) -> Vec<Line
     for condition in list {
         let status = text(&condition["status"]);
         let mut look = paint.theme.condition(&status);
+        if only_news(condition) && status == "False" {
+            look.sign = paint.glyph(Glyph::Stopped);
+            look.style = paint.style(Meaning::Muted);
+        }
         if bad_when_true(condition) && status == "True" {
             look.sign = paint.glyph(Glyph::Warning);
             look.style = paint.style(Meaning::Warn);

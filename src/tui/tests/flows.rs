@@ -19,7 +19,7 @@ fn jobs(desk: &Desk) -> Vec<&Job> {
 #[test]
 fn starting_asks_nothing_stopping_asks_and_no_is_the_default() {
     let mut desk = Desk::demo(80, 24);
-    desk.keys("0s");
+    desk.keys("0js");
     assert!(jobs(&desk).is_empty(), "db is Pending: it cannot be started");
     desk.keys("gs");
     let started = jobs(&desk);

@@ -3,6 +3,7 @@
 //! Expected screens are `tests/fixtures/screens/NAME-COLUMNSxROWS.txt`; `VMDECK_BLESS=1` writes them anew.
 
 mod cluster;
+mod edits;
 mod flows;
 mod hostile;
 mod screens;
@@ -17,7 +18,7 @@ use super::keymap::Keymap;
 use super::message::{Effect, Event, SessionInfo};
 use super::state::{Config, Start, State};
 use super::theme::{Depth, ThemeSource};
-use super::update::update;
+use super::update::{prepare, update};
 use super::view::{Drawn, draw};
 use crate::client::{Choice, Engine};
 use crate::term::Chord;
@@ -79,6 +80,7 @@ impl Desk {
 
     pub fn event(&mut self, event: Event) {
         self.effects.extend(update(&mut self.state, event, self.now));
+        prepare(&mut self.state);
     }
 
     /// Answers every watch that was asked for with the objects of [`cluster`].

@@ -51,6 +51,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
             toggle(state, |v| matches!(v, View::Contexts(_)), || View::Contexts(Entries::default()));
             return vec![Effect::ListContexts];
         }
+        Action::Reconnect => return go::reconnect(state),
         Action::AllNamespaces => {
             let namespace = match state.namespace {
                 Some(_) => None,
@@ -547,7 +548,8 @@ fn menu(state: &mut State) {
     }
     // Power first: that is what the menu is opened for most.
     items.sort_by_key(|i| !matches!(i.chosen, Chosen::Action(a) if a.row().scope == Scope::Machine));
-    state.overlays.push(Overlay::Menu(Menu { title, items, cursor: 0, scroll: Scroll::default() }));
+    let cursor = items.iter().position(|i| i.possible == Possible::Yes).unwrap_or(0);
+    state.overlays.push(Overlay::Menu(Menu { title, items, cursor, scroll: Scroll::default() }));
 }
 
 fn sort_menu(state: &mut State) {

@@ -88,6 +88,10 @@ pub fn prepared(state: &mut State, result: Result<FormData, Failure>) -> Vec<Eff
 /// A key, if an editor or form is on top.
 pub fn key(state: &mut State, key: KeyEvent) -> Option<Vec<Effect>> {
     match state.view_mut() {
+        // A new object is as it shall be as soon as it can be read, whether it was changed or not.
+        View::Edit(view) if view.intent == Intent::Create && creates(key) && view.editor.edited().is_some() => {
+            Some(review(state))
+        }
         View::Edit(view) => Some(match &mut view.review {
             Some(review) => {
                 let requests = review.key(key);
@@ -104,6 +108,11 @@ pub fn key(state: &mut State, key: KeyEvent) -> Option<Vec<Effect>> {
         }
         _ => None,
     }
+}
+
+fn creates(key: KeyEvent) -> bool {
+    use crossterm::event::{KeyCode, KeyModifiers};
+    key.code == KeyCode::Char('s') && key.modifiers.contains(KeyModifiers::CONTROL)
 }
 
 /// Pasted text, if an editor or form is on top.

@@ -170,15 +170,20 @@ pub fn connect(state: &mut State, context: Option<String>) -> Vec<Effect> {
         kubeconfig: state.config.choice.kubeconfig.clone(),
         namespace: None,
     };
-    state.generation += 1;
-    state.config.choice = choice.clone();
-    state.link = Link::Connecting { what: target(&choice), since: state.now };
+    state.config.choice = choice;
     state.memories.clear();
     state.previous = None;
     state.views = vec![View::list(machine_kind())];
     state.namespace = Some("default".into());
     state.front = Front::Views;
-    let generation = state.generation;
+    reconnect(state)
+}
+
+/// Connects again to what is chosen; views and namespace stay.
+pub fn reconnect(state: &mut State) -> Vec<Effect> {
+    state.generation += 1;
+    let (choice, generation) = (state.config.choice.clone(), state.generation);
+    state.link = Link::Connecting { what: target(&choice), since: state.now };
     // Tables of the old engine go before the new one answers: nobody shall act on them.
     let mut effects: Vec<Effect> = state.feeds.values().map(|f| Effect::Unwatch(f.id)).collect();
     state.feeds.clear();

@@ -47,12 +47,12 @@ pub fn update(state: &mut State, event: Event, now: Millis) -> Vec<Effect> {
         Event::Saved { edit, result, server } => edits::saved(state, edit, result, server),
     };
     effects.extend(state.reconcile_feeds());
-    renew(state);
     effects
 }
 
-/// Views made from objects follow their objects; lists bring order and filter up to date.
-fn renew(state: &mut State) {
+/// Brings up to date what a frame shows: order and filter of the list, text made from objects, the consoles' size.
+/// Once for each frame, not for each event: a thousand changes cost one sort.
+pub fn prepare(state: &mut State) {
     state.consoles.resize(super::view::console_area(state));
     if let Some(feed) = state.list_mut() {
         feed.table.settle();
