@@ -174,10 +174,10 @@ async fn connect_serial(running: &Running) -> Option<UnixStream> {
     Some(stream)
 }
 
-/// Kills processes that work in a launch directory: QEMUs that nobody wrote down.
+/// Kills QEMUs that work in a launch directory and that nobody wrote down.
 pub(super) async fn kill_all_in(run_dir: &Path) {
     let dir = run_dir.to_owned();
-    let pids = blocking(move || Ok(process::working_in(&dir))).await.unwrap_or_default();
+    let pids = blocking(move || Ok(process::qemus_in(&dir))).await.unwrap_or_default();
     for pid in pids {
         let Some(start_time) = process::start_time(pid) else { continue };
         if let Ok(Some(mut process)) = Process::adopt(pid, start_time) {

@@ -1,7 +1,7 @@
 //! From a machine's specification to a guest that executes.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixListener;
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use super::cgroup::{self, Share};
@@ -115,7 +116,7 @@ pub(super) async fn launch(
         .zip(&disks)
         .map(|(device, layers)| InstanceDevice { device: device.clone(), hotplugged: false, layers: layers.len() })
         .collect();
-    let instance = Instance {
+    let mut instance = Instance {
         pid: process.pid(),
         start_time: process.start_time(),
         boot_id: record::boot_id(),
@@ -128,19 +129,20 @@ pub(super) async fn launch(
         stop: None,
         cgroups: Vec::new(),
     };
-    match bring_up(context, machine, record, spec, &mut process, instance).await {
-        Ok((qmp, events, instance, continued)) => {
+    match bring_up(context, machine, record, spec, &mut process, &mut instance).await {
+        Ok((qmp, events, continued)) => {
             Ok(Running { process, qmp, events, instance, continued, paused: None, agent_connected: false })
         }
         Err(error) => {
             process.kill();
             process.ended().await;
+            clean_up(instance.run_dir, instance.cgroups).await;
             Err(error)
         }
     }
 }
 
-type Up = (Qmp, mpsc::UnboundedReceiver<Event>, Instance, bool);
+type Up = (Qmp, mpsc::UnboundedReceiver<Event>, bool);
 
 /// From the spawned process to an executing guest.
 async fn bring_up(
@@ -149,9 +151,11 @@ async fn bring_up(
     record: &mut Record,
     spec: &MachineSpec,
     process: &mut Process,
-    mut instance: Instance,
+    instance: &mut Instance,
 ) -> Result<Up, String> {
     let run_dir = instance.run_dir.clone();
+    // Side by side with QEMU's own start, which takes longer.
+    let share = enter_group(context, record, spec, instance.pid);
     let connected = async {
         // The sockets were made before QEMU: a connection waits in the queue until QEMU is up.
         let stream = connect_in(&run_dir, QMP_SOCKET).await.map_err(|error| error.to_string())?;
@@ -159,31 +163,10 @@ async fn bring_up(
         let (qmp, events) = Qmp::connect(stream).await.map_err(|error| error.to_string())?;
         Ok::<_, String>((qmp, events, serial))
     };
-    let (qmp, events, serial) = tokio::select! {
-        status = process.ended() => return Err(failure_text(&run_dir, &describe_exit(status)).await),
-        connected = tokio::time::timeout(GREETING_TIMEOUT, connected) => match connected {
-            Ok(Ok(connected)) => connected,
-            // Most likely it is about to end; what it says then is the better reason.
-            Ok(Err(error)) => match tokio::time::timeout(Duration::from_secs(1), process.ended()).await {
-                Ok(status) => return Err(failure_text(&run_dir, &describe_exit(status)).await),
-                Err(_) => return Err(error),
-            },
-            Err(_) => return Err(format!("QEMU did not answer within {} s", GREETING_TIMEOUT.as_secs())),
-        }
-    };
+    let (connected, groups) = tokio::join!(greeting(process, &run_dir, connected), share);
+    instance.cgroups = groups;
+    let (qmp, events, serial) = connected?;
     machine.console().connect(serial, false);
-    if let Some(hierarchy) = context.hierarchy.clone() {
-        let share = Share {
-            cpus: spec.cpu.sockets.saturating_mul(spec.cpu.cores_per_socket),
-            fraction: spec.cpu.core_fraction,
-            cap: context.cpu_cap,
-        };
-        let (name, pid) = (layout::file_name(&record.id.0), instance.pid);
-        match blocking(move || cgroup::enter(&hierarchy, &name, share, pid)).await {
-            Ok(group) => instance.cgroups.push(group),
-            Err(error) => tracing::warn!(machine = %record.id.0, %error, "CPU share is not enforced"),
-        }
-    }
     record.stage = Stage::Running(instance.clone());
     // A later daemon must find what runs: written before the guest executes its first instruction.
     {
@@ -191,10 +174,51 @@ async fn bring_up(
         blocking(move || record::write(&dir, &record)).await.map_err(cannot("write the machine's record"))?;
     }
     if machine.is_stopping() {
-        return Ok((qmp, events, instance, false));
+        return Ok((qmp, events, false));
     }
     qmp.execute("cont", Value::Null).await.map_err(|error| error.to_string())?;
-    Ok((qmp, events, instance, true))
+    Ok((qmp, events, true))
+}
+
+/// What a fresh QEMU gives: its monitor, its events, its serial port.
+type Connected = (Qmp, mpsc::UnboundedReceiver<Event>, UnixStream);
+
+/// Waits for the greeting, or for the process's end and its reason.
+async fn greeting(
+    process: &mut Process,
+    run_dir: &Path,
+    connected: impl Future<Output = Result<Connected, String>>,
+) -> Result<Connected, String> {
+    tokio::select! {
+        status = process.ended() => Err(failure_text(run_dir, &describe_exit(status)).await),
+        connected = tokio::time::timeout(GREETING_TIMEOUT, connected) => match connected {
+            Ok(Ok(connected)) => Ok(connected),
+            // Most likely it is about to end; what it says then is the better reason.
+            Ok(Err(error)) => match tokio::time::timeout(Duration::from_secs(1), process.ended()).await {
+                Ok(status) => Err(failure_text(run_dir, &describe_exit(status)).await),
+                Err(_) => Err(error),
+            },
+            Err(_) => Err(format!("QEMU did not answer within {} s", GREETING_TIMEOUT.as_secs())),
+        }
+    }
+}
+
+/// Gives the process its CPU share; returns the groups to be removed when it has ended.
+async fn enter_group(context: &Context, record: &Record, spec: &MachineSpec, pid: u32) -> Vec<PathBuf> {
+    let Some(hierarchy) = context.hierarchy.clone() else { return Vec::new() };
+    let share = Share {
+        cpus: spec.cpu.sockets.saturating_mul(spec.cpu.cores_per_socket),
+        fraction: spec.cpu.core_fraction,
+        cap: context.cpu_cap,
+    };
+    let name = layout::file_name(&record.id.0);
+    match blocking(move || cgroup::enter(&hierarchy, &name, share, pid)).await {
+        Ok(group) => vec![group],
+        Err(error) => {
+            tracing::warn!(machine = %record.id.0, %error, "the CPU share is not enforced");
+            Vec::new()
+        }
+    }
 }
 
 /// The machine type that this machine has had since its first start, so that a QEMU update does not change its
@@ -279,8 +303,7 @@ fn append(path: &Path) -> io::Result<File> {
 }
 
 fn write_owned(layout: &Layout, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    std::fs::write(path, bytes)?;
-    layout::set_mode(path, 0o600)?;
+    layout::private_file(path)?.write_all(bytes)?;
     layout.isolation.give(path)
 }
 

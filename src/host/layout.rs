@@ -6,8 +6,8 @@
 //! runtime/m/UID.LAUNCH/    sockets, seed, qemu.log; made for one launch, removed with it
 //! ```
 
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::spec::{MachineId, VolumeId, VolumeKind};
@@ -29,6 +29,8 @@ pub(super) enum Isolation {
     RootWithoutCapabilities {
         /// Why, in words for a user.
         reason: String,
+        /// Even that cannot enter the directories: it keeps the one capability to ignore file modes.
+        override_modes: bool,
     },
 }
 
@@ -69,26 +71,32 @@ pub(super) fn choose_isolation(
     if !is_root {
         return Isolation::SameUser;
     }
-    if kvm_closed {
-        return Isolation::RootWithoutCapabilities {
-            reason: "QEMU runs as root without capabilities: only root may open /dev/kvm here".into(),
-        };
-    }
-    for path in shared {
-        // Our own directories are group-shared by us; what lies above must let the user through.
-        for above in path.ancestors().skip(1) {
-            let Ok(meta) = std::fs::metadata(above) else { continue };
-            let enters = meta.mode() & 0o001 != 0 || (meta.gid() == id && meta.mode() & 0o010 != 0) || meta.uid() == id;
-            if !enters {
-                return Isolation::RootWithoutCapabilities {
-                    reason: format!(
-                        "QEMU runs as root without capabilities: its own user (uid {id}) may not enter {}; \
-                         use a state directory that others may enter",
-                        above.display()
-                    ),
-                };
+    // Our own directories are group-shared by us; what lies above must let the user through.
+    let above = || shared.iter().flat_map(|path| path.ancestors().skip(1));
+    let may_enter = |path: &Path, user: u32| {
+        // What does not exist yet is made to be passed.
+        std::fs::metadata(path).map_or(true, |meta| {
+            if meta.uid() == user {
+                meta.mode() & 0o100 != 0
+            } else if meta.gid() == user {
+                meta.mode() & 0o010 != 0
+            } else {
+                meta.mode() & 0o001 != 0
             }
-        }
+        })
+    };
+    let override_modes = above().any(|path| !may_enter(path, 0));
+    if kvm_closed {
+        let reason = "QEMU runs as root without capabilities: only root may open /dev/kvm here".into();
+        return Isolation::RootWithoutCapabilities { reason, override_modes };
+    }
+    if let Some(closed) = above().find(|path| !may_enter(path, id)) {
+        let reason = format!(
+            "QEMU runs as root without capabilities: its own user (uid {id}) may not enter {}; use a state \
+             directory that others may enter",
+            closed.display()
+        );
+        return Isolation::RootWithoutCapabilities { reason, override_modes };
     }
     Isolation::Unprivileged { id, groups: kvm_group.into_iter().collect() }
 }
@@ -109,6 +117,10 @@ impl Layout {
         let layout =
             Self { machines: paths.machines(), volumes: paths.volumes(), runs: paths.runtime.join("m"), isolation };
         for dir in [&paths.state, &paths.runtime] {
+            if let Some(parent) = dir.parent() {
+                // To be passed, not listed, by QEMU's user.
+                std::fs::DirBuilder::new().recursive(true).mode(0o711).create(parent)?;
+            }
             make_dir(dir)?;
         }
         let kinds = [VolumeKind::Disk, VolumeKind::Image].map(|kind| layout.volumes.join(kind_name(kind)));
@@ -201,10 +213,15 @@ pub(super) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }
 
+/// An empty file for its owner alone.
+pub(super) fn private_file(path: &Path) -> io::Result<std::fs::File> {
+    std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
 /// Replaces a file so that a reader sees either the old or the new content.
 pub(super) fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
-    std::fs::write(&new, content)?;
+    private_file(&new)?.write_all(content)?;
     std::fs::rename(&new, path)
 }
 
@@ -212,8 +229,7 @@ pub(super) fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
 pub(super) fn replace_file_durably(path: &Path, content: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     {
-        use std::io::Write;
-        let mut file = std::fs::File::create(&new)?;
+        let mut file = private_file(&new)?;
         file.write_all(content)?;
         file.sync_all()?;
     }
@@ -245,10 +261,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         set_mode(dir.path(), 0o700).unwrap();
         let inner = dir.path().join("state");
-        let Isolation::RootWithoutCapabilities { reason } = choose_isolation(true, 54_321, &[&inner], None, false)
-        else {
+        let chosen = choose_isolation(true, 54_321, &[&inner], None, false);
+        let Isolation::RootWithoutCapabilities { reason, override_modes } = chosen else {
             panic!("must not be unprivileged");
         };
+        assert_eq!(override_modes, !rustix::process::geteuid().is_root(), "the directory is this user's own");
         assert!(reason.contains(&dir.path().display().to_string()), "{reason}");
         set_mode(dir.path(), 0o711).unwrap();
         let open = choose_isolation(true, 54_321, &[&inner], Some(5), false);

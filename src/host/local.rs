@@ -223,7 +223,7 @@ fn prepare(
     let isolation = layout::choose_isolation(is_root, QEMU_ID, &shared, facts.kvm_group, facts.kvm_closed);
     let layout = Layout::create(paths, isolation.clone())?;
     let mut notes = Vec::new();
-    if let Isolation::RootWithoutCapabilities { reason } = &isolation {
+    if let Isolation::RootWithoutCapabilities { reason, .. } = &isolation {
         notes.push(reason.clone());
     }
     let hierarchy = match cgroup::discover(&group_name(&paths.state)) {
@@ -235,12 +235,12 @@ fn prepare(
     };
     let mut problems = Vec::new();
     if facts.qemu.is_none() {
-        problems.push("QEMU was not found: install the package qemu-system-x86".into());
+        problems.push("QEMU was not found: install the package qemu-system-x86 and start vmdeck's host again".into());
     } else if facts.machine_types.is_empty() {
         problems.push("QEMU does not run here: `qemu-system-x86_64 -machine help` gives nothing".into());
     }
     if facts.qemu_img.is_none() {
-        problems.push("qemu-img was not found: install the package qemu-utils".into());
+        problems.push("qemu-img was not found: install the package qemu-utils and start vmdeck's host again".into());
     }
     let node = NodeFacts {
         name: settings.node_name.clone().unwrap_or(computer.name),

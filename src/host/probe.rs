@@ -52,8 +52,9 @@ pub(super) fn probe(accel: Accel) -> Facts {
     let machine = Path::new("/dev/kvm");
     let opens = std::fs::OpenOptions::new().read(true).write(true).open(machine);
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let (accelerator, accelerator_reason) =
-        choose_accelerator(accel, opens.as_ref().err().map(ToString::to_string), &cpuinfo, std::env::consts::ARCH);
+    let opens = opens.map(drop).map_err(|error| error.to_string());
+    let trial = || qemu.as_deref().map_or(Ok(()), try_kvm);
+    let (accelerator, accelerator_reason) = choose_accelerator(accel, opens, &cpuinfo, std::env::consts::ARCH, &trial);
     let (kvm_group, kvm_closed) = match (accelerator, std::fs::metadata(machine)) {
         (Accelerator::Kvm, Ok(meta)) => kvm_access(&meta),
         _ => (None, false),
@@ -88,9 +89,10 @@ fn kvm_access(meta: &std::fs::Metadata) -> (Option<u32>, bool) {
 /// for ever, namely virtual ones without the processor's virtualization extensions.
 pub(super) fn choose_accelerator(
     accel: Accel,
-    kvm_error: Option<String>,
+    opens: Result<(), String>,
     cpuinfo: &str,
     arch: &str,
+    trial: &dyn Fn() -> Result<(), String>,
 ) -> (Accelerator, String) {
     let flags = || {
         cpuinfo
@@ -105,15 +107,41 @@ pub(super) fn choose_accelerator(
         Accel::Auto if arch != "x86_64" => {
             (Accelerator::Tcg, format!("emulation: an {arch} processor cannot run x86-64 guests itself"))
         }
-        Accel::Auto => match kvm_error {
-            Some(error) => (Accelerator::Tcg, format!("emulation: /dev/kvm cannot be opened ({error})")),
-            None if flags() => (Accelerator::Kvm, "KVM: /dev/kvm opens and the processor has vmx or svm".into()),
-            None => (
+        Accel::Auto => match opens {
+            Err(error) => (Accelerator::Tcg, format!("emulation: /dev/kvm cannot be opened ({error})")),
+            Ok(()) if !flags() => (
                 Accelerator::Tcg,
                 "emulation: /dev/kvm opens, but the processor shows neither vmx nor svm, so guests would hang".into(),
             ),
+            Ok(()) => match trial() {
+                Ok(()) => (Accelerator::Kvm, "KVM: the processor has vmx or svm, and a trial machine runs".into()),
+                Err(error) => (Accelerator::Tcg, format!("emulation: a trial machine does not run with KVM ({error})")),
+            },
         },
     }
+}
+
+/// Makes a machine with KVM and ends it at once.
+fn try_kvm(qemu: &Path) -> Result<(), String> {
+    use std::io::Write;
+    let arguments = ["-nodefaults", "-no-user-config", "-machine", "q35", "-accel", "kvm", "-cpu", "host", "-m", "16M"];
+    let mut child = Command::new(qemu)
+        .args(arguments)
+        .args(["-display", "none", "-qmp", "stdio"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A QEMU that ended at once does not read; its words come below.
+        let _ = stdin.write_all(b"{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"quit\"}\n");
+    }
+    let output = child.wait_with_output().map_err(|error| error.to_string())?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(String::from_utf8_lossy(&output.stderr).trim().lines().last().unwrap_or("no reason given").to_owned())
 }
 
 /// `10.0.2` from `QEMU emulator version 10.0.2 (Debian …)`.
@@ -250,16 +278,19 @@ mod tests {
     fn kvm_needs_the_processor_too() {
         let with = "processor : 0\nflags\t\t: fpu vmx sse\n";
         let without = "processor : 0\nflags\t\t: fpu sse\n";
+        let (opens, denied) = (Ok(()), Err("denied".to_owned()));
+        let (runs, fails) = (Ok(()), Err("no".to_owned()));
         let cases = [
-            (Accel::Auto, None, with, "x86_64", Accelerator::Kvm),
-            (Accel::Auto, None, without, "x86_64", Accelerator::Tcg),
-            (Accel::Auto, Some("denied".to_owned()), with, "x86_64", Accelerator::Tcg),
-            (Accel::Auto, None, with, "aarch64", Accelerator::Tcg),
-            (Accel::Kvm, Some("denied".to_owned()), without, "x86_64", Accelerator::Kvm),
-            (Accel::Tcg, None, with, "x86_64", Accelerator::Tcg),
+            (Accel::Auto, &opens, with, "x86_64", &runs, Accelerator::Kvm),
+            (Accel::Auto, &opens, with, "x86_64", &fails, Accelerator::Tcg),
+            (Accel::Auto, &opens, without, "x86_64", &runs, Accelerator::Tcg),
+            (Accel::Auto, &denied, with, "x86_64", &runs, Accelerator::Tcg),
+            (Accel::Auto, &opens, with, "aarch64", &runs, Accelerator::Tcg),
+            (Accel::Kvm, &denied, without, "x86_64", &fails, Accelerator::Kvm),
+            (Accel::Tcg, &opens, with, "x86_64", &runs, Accelerator::Tcg),
         ];
-        for (accel, error, cpuinfo, arch, expected) in cases {
-            let (got, reason) = choose_accelerator(accel, error, cpuinfo, arch);
+        for (accel, opens, cpuinfo, arch, trial, expected) in cases {
+            let (got, reason) = choose_accelerator(accel, opens.clone(), cpuinfo, arch, &|| trial.clone());
             assert_eq!(got, expected, "{reason}");
         }
     }

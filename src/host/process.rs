@@ -133,13 +133,20 @@ fn stat_fields(pid: u32) -> Option<Vec<String>> {
     Some(rest.split_ascii_whitespace().map(str::to_owned).collect())
 }
 
-/// Processes whose working directory is `directory` (it may have been deleted since).
-pub(super) fn working_in(directory: &Path) -> Vec<u32> {
+/// QEMU processes whose working directory is `directory`.
+pub(super) fn qemus_in(directory: &Path) -> Vec<u32> {
+    let Ok(directory) = std::fs::canonicalize(directory) else { return Vec::new() };
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let is_qemu = |pid: u32| {
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let program = command.split(|byte| *byte == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(program).rsplit('/').next().is_some_and(|name| name.starts_with("qemu"))
+    };
     entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
         .filter(|pid| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == directory))
+        .filter(|pid| is_qemu(*pid))
         .collect()
 }
 

@@ -5,7 +5,7 @@
 //! machine's life: it goes on over restarts of the guest and, through the log that QEMU itself writes, over
 //! restarts of this program.
 
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -292,7 +292,7 @@ fn load(dir: &Path) -> io::Result<Scrollback> {
     };
     let meta = serde_json::from_slice::<Meta>(&read(META)?).unwrap_or_default();
     let mut scrollback = Scrollback::new(HEAD_LIMIT, TAIL_LIMIT);
-    let (head, tail, log) = (read(HEAD)?, read(TAIL)?, read(LOG)?);
+    let (head, tail) = (read(HEAD)?, read(TAIL)?);
     if meta.log_start > 0 {
         scrollback.push(&head[..head.len().min(HEAD_LIMIT)]);
         // Head and tail may cover the same bytes.
@@ -308,8 +308,32 @@ fn load(dir: &Path) -> io::Result<Scrollback> {
             }
         }
     }
-    scrollback.push(&log);
+    let Some(mut log) = open_log(dir)? else { return Ok(scrollback) };
+    let length = log.metadata()?.len();
+    // A guest may have written for days while nobody rotated its log.
+    let skipped = length.saturating_sub(TAIL_LIMIT as u64);
+    let mut bytes = Vec::new();
+    if skipped > 0 {
+        if scrollback.total() == 0 {
+            log.by_ref().take(skipped.min(HEAD_LIMIT as u64)).read_to_end(&mut bytes)?;
+            scrollback.push(&bytes);
+            bytes.clear();
+        }
+        let known = if meta.log_start == 0 { scrollback.total() } else { 0 };
+        scrollback.skip(skipped - known);
+        log.seek(SeekFrom::Start(skipped))?;
+    }
+    log.read_to_end(&mut bytes)?;
+    scrollback.push(&bytes);
     Ok(scrollback)
+}
+
+fn open_log(dir: &Path) -> io::Result<Option<std::fs::File>> {
+    match std::fs::File::open(dir.join(LOG)) {
+        Ok(log) => Ok(Some(log)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Moves the log's content to `console.tail` when it is longer than `limit`, so that it does not grow for ever.
@@ -325,11 +349,14 @@ fn rotate(dir: &Path, head: &[u8], limit: u64) -> io::Result<()> {
     if meta.log_start == 0 {
         layout::replace_file(&dir.join(HEAD), head)?;
     }
-    let content = std::fs::read(&log)?;
-    let kept = &content[content.len().saturating_sub(TAIL_LIMIT)..];
-    layout::replace_file(&dir.join(TAIL), kept)?;
-    std::fs::OpenOptions::new().write(true).open(&log)?.set_len(0)?;
-    meta.log_start += content.len() as u64;
+    let mut file = std::fs::OpenOptions::new().read(true).write(true).open(&log)?;
+    let start = file.metadata()?.len().saturating_sub(TAIL_LIMIT as u64);
+    file.seek(SeekFrom::Start(start))?;
+    let mut kept = Vec::new();
+    file.read_to_end(&mut kept)?;
+    layout::replace_file(&dir.join(TAIL), &kept)?;
+    file.set_len(0)?;
+    meta.log_start += start + kept.len() as u64;
     layout::replace_file(&meta_file, &serde_json::to_vec(&meta).map_err(io::Error::other)?)
 }
 
@@ -391,6 +418,20 @@ mod tests {
         theirs.write_all(b"login: root").await.unwrap();
         console.connect(ours, true);
         assert_eq!(viewer.output.recv().await.unwrap(), "root");
+    }
+
+    #[test]
+    fn a_log_that_grew_long_keeps_both_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut text = b"first boot\n".to_vec();
+        text.resize(TAIL_LIMIT + HEAD_LIMIT + 1000, b'.');
+        text.extend_from_slice(b"last words\n");
+        std::fs::write(dir.path().join(LOG), &text).unwrap();
+        let scrollback = load(dir.path()).unwrap();
+        assert_eq!(scrollback.total(), text.len() as u64);
+        assert!(scrollback.head().starts_with(b"first boot\n"));
+        assert!(scrollback.history(100).ends_with(b"last words\n"));
+        assert!(scrollback.history(usize::MAX).starts_with(b"first boot\n"));
     }
 
     #[tokio::test]

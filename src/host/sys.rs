@@ -24,6 +24,10 @@ pub(super) fn harden(command: &mut Command, isolation: &Isolation, fds: Vec<RawF
         }
         Isolation::SameUser | Isolation::RootWithoutCapabilities { .. } => None,
     };
+    let kept = match isolation {
+        Isolation::RootWithoutCapabilities { override_modes: true, .. } => CapabilitySet::DAC_OVERRIDE,
+        _ => CapabilitySet::empty(),
+    };
     let in_child = move || -> io::Result<()> {
         rustix::process::setsid()?;
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
@@ -31,10 +35,9 @@ pub(super) fn harden(command: &mut Command, isolation: &Isolation, fds: Vec<RawF
         rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
         if root {
             for bit in 0..63 {
+                let capability = CapabilitySet::from_bits_retain(1 << bit);
                 // Past the last capability the kernel says EINVAL.
-                if rustix::thread::remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << bit))
-                    .is_err()
-                {
+                if capability != kept && rustix::thread::remove_capability_from_bounding_set(capability).is_err() {
                     break;
                 }
             }
@@ -46,6 +49,7 @@ pub(super) fn harden(command: &mut Command, isolation: &Isolation, fds: Vec<RawF
         }
         rustix::thread::set_no_new_privs(true)?;
         if root {
+            // A program that is executed as root gets what is left in the bounding set.
             let none = CapabilitySet::empty();
             rustix::thread::set_capabilities(
                 None,

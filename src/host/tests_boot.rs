@@ -21,11 +21,7 @@ fn guest() -> Option<PathBuf> {
 async fn root_disk(host: &LocalHost, guest: &std::path::Path) {
     let image = VolumeId { kind: VolumeKind::Image, uid: "guest".into() };
     host.create_volume(&image, request(VolumeSource::Upload, None));
-    let token = super::tests_qemu::until(host, "token", || match host.volume(&image)? {
-        VolumeState::WaitingForUpload { token } => Some(token),
-        _ => None,
-    })
-    .await;
+    let token = super::tests_qemu::upload_token(host, &image).await;
     let file = tokio::fs::File::open(guest).await.unwrap();
     host.receive_upload(&token, None, Box::new(file)).await.unwrap();
     assert_eq!(ready(host, &image).await.format, "qcow2");
@@ -122,6 +118,25 @@ async fn a_guest_boots_gets_its_address_and_ends_itself() {
     let history = host.serial(&id, 10 << 20).unwrap().history;
     assert_eq!(String::from_utf8_lossy(&history).matches("login: ").count(), 4, "one stream");
     host.forget(&id).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_boots_by_uefi() {
+    let Some(guest) = guest() else { return };
+    let home = home();
+    let Some(host) = host(home.path()).await.filter(|host| host.node().efi) else { return };
+    root_disk(&host, &guest).await;
+    let id = MachineId("m".into());
+    let mut spec = booted();
+    spec.firmware = Firmware::Efi;
+    start(&host, &id, spec);
+    running(&host, &id).await;
+    let mut console = host.serial(&id, 0).unwrap();
+    log_in(&mut console).await;
+    type_line(&console, "ls -d /sys/firmware/efi").await;
+    expect(&mut console, "/efi\r\n/sys/firmware/efi").await;
+    host.submit(&id, Step::Kill).unwrap();
+    ended(&host, &id).await;
 }
 
 #[test]

@@ -93,6 +93,14 @@ pub(super) async fn ready(host: &LocalHost, id: &VolumeId) -> VolumeInfo {
     .await
 }
 
+pub(super) async fn upload_token(host: &LocalHost, id: &VolumeId) -> String {
+    until(host, "token", || match host.volume(id)? {
+        VolumeState::WaitingForUpload { token } => Some(token),
+        _ => None,
+    })
+    .await
+}
+
 async fn failed(host: &LocalHost, id: &VolumeId) -> (VolumeFailure, String) {
     until(host, "failure", || match host.volume(id)? {
         VolumeState::Failed { kind, detail } => Some((kind, detail)),
@@ -251,6 +259,72 @@ async fn disks_come_and_go_and_grow_while_it_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_directory_closed_to_qemus_user_still_works_and_is_noted() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let home = home();
+    layout::set_mode(home.path(), 0o700).unwrap();
+    let Some(host) = host(home.path()).await else { return };
+    assert!(host.node().notes.iter().any(|note| note.contains("may not enter")), "{:?}", host.node().notes);
+    host.create_volume(&disk("root"), request(VolumeSource::Blank, Some(16 * MIB)));
+    ready(&host, &disk("root")).await;
+    let id = MachineId("m".into());
+    start(&host, &id, spec(vec![device("root")]));
+    let pid = running(&host, &id).await.pid.unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    assert!(status.contains("CapEff:\t0000000000000000"), "{status}");
+    host.submit(&id, Step::Kill).unwrap();
+    ended(&host, &id).await;
+}
+
+/// A small file system of its own, unmounted on drop.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// `None` where mounting is not allowed.
+    fn mount() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let mount = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=6m,mode=0711", "tmpfs"])
+            .arg(dir.path())
+            .status();
+        mount.is_ok_and(|status| status.success()).then_some(Self(dir))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").args(["-l"]).arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_told_and_nothing_is_left() {
+    let Some(small) = SmallDisk::mount() else { return };
+    let Some(host) = host(small.0.path()).await else { return };
+    let image = VolumeId { kind: VolumeKind::Image, uid: "big".into() };
+    host.create_volume(&image, request(VolumeSource::Upload, None));
+    let token = upload_token(&host, &image).await;
+    let body = std::io::Cursor::new(vec![1_u8; 8 << 20]);
+    let outcome = host.receive_upload(&token, None, Box::new(body)).await;
+    assert!(matches!(outcome, Err(UploadFailure::Failed(_))), "{outcome:?}");
+    assert_eq!(failed(&host, &image).await.0, VolumeFailure::NoSpace);
+    let dir = small.0.path().join("state/volumes/image/big");
+    assert_eq!(entries(&dir), 1, "only the record");
+    // Fits, but its copy does not.
+    host.create_volume(&image, request(VolumeSource::Upload, None));
+    let token = upload_token(&host, &image).await;
+    let body = std::io::Cursor::new(vec![1_u8; 4 << 20]);
+    let outcome = host.receive_upload(&token, None, Box::new(body)).await;
+    assert!(matches!(outcome, Err(UploadFailure::Failed(_))), "{outcome:?}");
+    assert_eq!(failed(&host, &image).await.0, VolumeFailure::NoSpace);
+    assert_eq!(entries(&dir), 1);
+    host.delete_volume(&image).await.unwrap();
+    assert!(!dir.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_killed_qemu_is_a_crash() {
     let home = home();
     let Some(host) = host(home.path()).await else { return };
@@ -274,11 +348,13 @@ fn a_new_daemon_takes_up_what_the_old_one_left() {
         let host = host(home.path()).await?;
         host.create_volume(&disk("root"), request(VolumeSource::Blank, Some(16 * MIB)));
         ready(&host, &disk("root")).await;
+        host.create_volume(&disk("upload"), request(VolumeSource::Upload, None));
+        let token = upload_token(&host, &disk("upload")).await;
         start(&host, &id, spec(vec![device("root")]));
-        Some(running(&host, &id).await)
+        Some((running(&host, &id).await, token))
     });
     first.shutdown_timeout(Duration::from_secs(5));
-    let Some(before) = before else { return };
+    let Some((before, token)) = before else { return };
     let pid = before.pid.unwrap();
     assert!(alive(pid));
 
@@ -288,6 +364,7 @@ fn a_new_daemon_takes_up_what_the_old_one_left() {
         let after = host.observe(&id);
         assert_eq!(after, before);
         assert!(matches!(host.volume(&disk("root")), Some(VolumeState::Ready(_))));
+        assert_eq!(upload_token(&host, &disk("upload")).await, token, "the address that was given out stays good");
         host.submit(&id, Step::Note("changed".into())).unwrap();
         until(&host, "note", || Some(()).filter(|()| host.observe(&id).note.as_deref() == Some("changed"))).await;
         // The note is on record once a later step has been done.
@@ -318,11 +395,7 @@ async fn volumes_from_uploads_images_and_disks() {
         content
     };
     host.create_volume(&image("base"), request(VolumeSource::Upload, None));
-    let token = until(&host, "token", || match host.volume(&image("base"))? {
-        VolumeState::WaitingForUpload { token } => Some(token),
-        _ => None,
-    })
-    .await;
+    let token = upload_token(&host, &image("base")).await;
     let short = host.receive_upload(&token, Some(9), Box::new(&b"short"[..])).await;
     assert!(matches!(short, Err(UploadFailure::Failed(_))), "{short:?}");
     until(&host, "waits again", || {

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -207,7 +208,7 @@ impl Volumes {
         })
         .await
         .map_err(|error| Failure::io("cannot make the volume's directory", &error))?;
-        let report = Report { volumes: self.clone(), id: record.id.clone(), generation };
+        let report = Report { volumes: self.clone(), id: record.id.clone(), generation, last: Mutex::new(None) };
         volume_job::make(self, record, &dir, &report).await
     }
 
@@ -370,11 +371,19 @@ pub(super) struct Report {
     volumes: Arc<Volumes>,
     id: VolumeId,
     generation: u64,
+    last: Mutex<Option<Instant>>,
 }
+
+/// Progress is told at most this often.
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
 impl Report {
     /// Shows a state.
     pub(super) fn show(&self, state: VolumeState) {
+        // What follows a change of another kind is news.
+        if !matches!(state, VolumeState::Working { .. }) {
+            *self.last.lock() = None;
+        }
         {
             let mut entries = self.volumes.entries.lock();
             let Some(entry) = entries.get_mut(&self.id).filter(|entry| entry.generation == self.generation) else {
@@ -390,6 +399,13 @@ impl Report {
 
     /// Shows progress.
     pub(super) fn working(&self, progress: Option<u8>, bytes_per_second: Option<u64>) {
+        {
+            let mut last = self.last.lock();
+            if last.is_some_and(|last| last.elapsed() < PROGRESS_EVERY) {
+                return;
+            }
+            *last = Some(Instant::now());
+        }
         self.show(VolumeState::Working { progress, bytes_per_second });
     }
 }
