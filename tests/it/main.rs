@@ -1,5 +1,6 @@
 //! The one integration binary: rules of the project, then stories on real QEMU.
 
+mod cli;
 mod qemu;
 mod source;
 #[allow(unused_imports, reason = "some of it is for the benchmark")]

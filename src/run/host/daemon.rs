@@ -2,7 +2,7 @@
 //! stops no machine.
 
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -129,6 +129,7 @@ async fn serve(paths: &Paths, foreground: bool) -> Result<(), Failure> {
         .fallback_service(api);
     let socket = paths.api_socket();
     let listener = listen(&socket)?;
+    let own = identity(&socket);
     let server = tokio::spawn(apiserver::serve_unix(listener, router, shutdown.clone()));
     ready(foreground)?;
     tracing::info!(socket = %socket.display(), "serving");
@@ -136,7 +137,9 @@ async fn serve(paths: &Paths, foreground: bool) -> Result<(), Failure> {
     tracing::info!("stopping; machines go on");
     notify(&[sd_notify::NotifyState::Stopping]);
     // First the name, so that nobody connects to what is ending.
-    if let Err(error) = std::fs::remove_file(&socket) {
+    if identity(&socket) == own
+        && let Err(error) = std::fs::remove_file(&socket)
+    {
         tracing::warn!(%error, "the socket could not be removed");
     }
     shutdown.cancel();
@@ -197,6 +200,13 @@ fn listen(socket: &Path) -> Result<UnixListener, Failure> {
     std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
     std::fs::rename(&fresh, socket).map_err(failed)?;
     Ok(listener)
+}
+
+/// Device and inode: tells our socket from one that another daemon has put there (somebody may have moved our whole
+/// directory away).
+fn identity(socket: &Path) -> Option<(u64, u64)> {
+    let meta = std::fs::symlink_metadata(socket).ok()?;
+    Some((meta.dev(), meta.ino()))
 }
 
 /// Tells the starter and systemd that requests are answered.

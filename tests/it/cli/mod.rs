@@ -1,0 +1,5 @@
+//! The command line, as a shell sees it: the real program, its output and its exit codes.
+
+mod console;
+mod lifecycle;
+mod objects;
