@@ -46,17 +46,10 @@ pub struct Cli {
 #[derive(Debug, Clone, Default, Args)]
 pub struct Global {
     /// Kubeconfig context to use
-    #[arg(
-        long,
-        global = true,
-        value_name = "NAME",
-        env = "VMDECK_CONTEXT",
-        conflicts_with = "host",
-        help_heading = "Engine"
-    )]
+    #[arg(long, global = true, value_name = "NAME", conflicts_with = "host", help_heading = "Engine")]
     pub context: Option<String>,
     /// Host to use: local, unix:///PATH or ssh://USER@HOST
-    #[arg(long, global = true, value_name = "HOST", env = "VMDECK_HOST", help_heading = "Engine")]
+    #[arg(long, global = true, value_name = "HOST", help_heading = "Engine")]
     pub host: Option<String>,
     /// Kubeconfig file instead of $KUBECONFIG and ~/.kube/config
     #[arg(long, global = true, value_name = "FILE", help_heading = "Engine")]

@@ -15,6 +15,9 @@ use super::failure::{Failure, code};
 use super::resolve::{Selection, singular_group};
 use super::{Context, out, print};
 
+/// How often a change is sent again because something else of the object has changed.
+const RETRIES: u32 = 10;
+
 /// Marks lines that are ours, not the user's.
 const MARK: &str = "#: ";
 
@@ -31,12 +34,21 @@ pub async fn run(context: &Context, args: EditArgs) -> Result<(), Failure> {
     )];
     let file = tempfile(&name)?;
     let mut before = text.clone();
+    // A text to send without asking the user again.
+    let mut again: Option<String> = None;
+    let mut retries = 0;
     loop {
-        let edited = edit(file.path(), &notes, &text)?;
-        if edited.trim().is_empty() || edited == before {
-            return give_up(&file, notes.len() > 1);
-        }
-        before.clone_from(&edited);
+        let edited = match again.take() {
+            Some(text) => text,
+            None => {
+                let edited = edit(file.path(), &notes, &text)?;
+                if edited.trim().is_empty() || edited == before {
+                    return give_up(&file, notes.len() > 1);
+                }
+                before.clone_from(&edited);
+                edited
+            }
+        };
         text = edited;
         let wanted: Value =
             match serde_saphyr::from_str_with_options(&text, serde_saphyr::options! { with_snippet: false }) {
@@ -65,8 +77,15 @@ pub async fn run(context: &Context, args: EditArgs) -> Result<(), Failure> {
                     meta.shift_remove("resourceVersion");
                 }
                 json_patch::merge(&mut merged, &ours);
+                if !touches(&ours, &base, &current) && retries < RETRIES {
+                    // Somebody changed something else, most likely a controller the status: nothing to ask about.
+                    retries += 1;
+                    base = current;
+                    again = Some(print::yaml(&merged));
+                    continue;
+                }
                 notes = vec![
-                    "The object was changed by somebody else meanwhile. Below is the new object with your changes;"
+                    "Somebody else changed the same fields meanwhile. Below is the new object with your changes;"
                         .into(),
                     "save to apply them.".into(),
                     String::new(),
@@ -154,6 +173,16 @@ fn merge_diff(from: &Value, to: &Value) -> Option<Value> {
     (!patch.is_empty()).then_some(Value::Object(patch))
 }
 
+/// Whether a field that the patch sets differs between the object the user saw and the present one.
+fn touches(patch: &Value, seen: &Value, now: &Value) -> bool {
+    match patch {
+        Value::Object(map) if seen.is_object() && now.is_object() => {
+            map.iter().any(|(key, part)| touches(part, &seen[key], &now[key]))
+        }
+        _ => seen != now,
+    }
+}
+
 /// Names the field if the patch changes who the object is.
 fn identity_change(patch: &Value) -> Option<&'static str> {
     [
@@ -219,6 +248,15 @@ mod tests {
         json_patch::merge(&mut applied, &patch);
         assert_eq!(applied, to);
         assert_eq!(merge_diff(&to, &to), None);
+    }
+
+    #[test]
+    fn only_the_same_fields_are_a_conflict() {
+        let seen = json!({"spec": {"cpu": {"cores": 1}, "x": 1}, "status": {"a": 1}});
+        let now = json!({"spec": {"cpu": {"cores": 3}, "x": 1}, "status": {"a": 2}});
+        assert!(touches(&json!({"spec": {"cpu": {"cores": 2}}}), &seen, &now));
+        assert!(!touches(&json!({"spec": {"x": 2}}), &seen, &now));
+        assert!(!touches(&json!({"spec": {"new": 2}}), &seen, &now));
     }
 
     #[test]

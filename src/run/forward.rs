@@ -56,7 +56,7 @@ fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
 }
 
 /// Copies until the machine's side has ended. The end of our input is passed on, but the answer may still come.
-async fn stdio<S: AsyncRead + AsyncWrite>(stream: S) -> Result<(), Failure> {
+pub async fn stdio<S: AsyncRead + AsyncWrite>(stream: S) -> Result<(), Failure> {
     let (mut from, mut to) = tokio::io::split(stream);
     let inward = async {
         let mut stdout = tokio::io::stdout();

@@ -4,10 +4,14 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::MetaArgs;
 use crate::cli::format::MetaChange;
+use crate::types::kinds::KindInfo;
 
 use super::failure::{Failure, code};
 use super::resolve::{Selection, singular_group};
 use super::{Context, out};
+
+/// How often a change is tried on an object that others keep changing.
+const ATTEMPTS: u32 = 10;
 
 /// Which map is changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,21 +42,38 @@ impl Field {
 pub async fn run(context: &Context, args: MetaArgs, field: Field) -> Result<(), Failure> {
     let (words, changes) = args.split().map_err(Failure::usage)?;
     for (kind, name) in Selection::named(&words)? {
-        let namespace = kind.namespaced().then(|| context.default_namespace());
-        let object = context.session.get(kind, namespace, &name).await?;
-        let now = &object["metadata"][field.name()];
-        let Some(patch) = plan(now, &changes, args.overwrite).map_err(|text| Failure { code: code::CONFLICT, text })?
-        else {
-            out::line(&format!("{}/{name} not {}", singular_group(kind), field.done()))?;
-            continue;
-        };
-        // Conditional when nothing may be overwritten: somebody may have set it since.
-        let version = object["metadata"]["resourceVersion"].as_str().filter(|_| !args.overwrite);
-        let patch = json!({"metadata": {field.name(): patch}});
-        context.session.merge_patch(kind, namespace, &name, &patch, version).await?;
-        out::line(&format!("{}/{name} {}", singular_group(kind), field.done()))?;
+        let word = if one(context, kind, &name, field, &changes, args.overwrite).await? { "" } else { "not " };
+        out::line(&format!("{}/{name} {word}{}", singular_group(kind), field.done()))?;
     }
     Ok(())
+}
+
+/// Changes one object; whether there was anything to change.
+async fn one(
+    context: &Context,
+    kind: &KindInfo,
+    name: &str,
+    field: Field,
+    changes: &[MetaChange],
+    overwrite: bool,
+) -> Result<bool, Failure> {
+    let namespace = kind.namespaced().then(|| context.default_namespace());
+    let mut attempts = 0;
+    loop {
+        let object = context.session.get(kind, namespace, name).await?;
+        let now = &object["metadata"][field.name()];
+        let plan = plan(now, changes, overwrite).map_err(|text| Failure { code: code::CONFLICT, text })?;
+        let Some(patch) = plan else { return Ok(false) };
+        // Conditional when nothing may be overwritten: somebody may have set it since.
+        let version = object["metadata"]["resourceVersion"].as_str().filter(|_| !overwrite);
+        let patch = json!({"metadata": {field.name(): patch}});
+        match context.session.merge_patch(kind, namespace, name, &patch, version).await {
+            Ok(_) => return Ok(true),
+            // Most likely a controller wrote the status; what we looked at is looked at again.
+            Err(e) if e.is_conflict() && attempts < ATTEMPTS => attempts += 1,
+            Err(e) => return Err(e.into()),
+        }
+    }
 }
 
 /// The merge patch of the map, or `None` if it is as wanted.

@@ -69,6 +69,13 @@ pub async fn run(context: &Context, args: PowerArgs, verb: Verb, node: Option<&s
             out::line(&format!("VirtualMachine \"{namespace}/{name}\" is skipped."))?;
             continue;
         }
+        // Told before an operation is made that can only fail.
+        if let Err(e) = context.session.get(kind("virtualmachines")?, Some(&namespace), &name).await {
+            let failure = Failure::from(e);
+            out::note(&format!("vmdeck: {}", failure.text));
+            worst = Some(failure.code);
+            continue;
+        }
         let created = context.session.operation_with(&namespace, &name, verb.operation(), args.force, node).await;
         let operation = match created {
             Ok(object) => object["metadata"]["name"].as_str().unwrap_or_default().to_owned(),

@@ -22,11 +22,6 @@ impl RawMode {
         tcsetattr(&stdin, OptionalActions::Now, &raw)?;
         Ok(Self { saved: Some(saved) })
     }
-
-    /// Whether there is a terminal.
-    pub fn is_raw(&self) -> bool {
-        self.saved.is_some()
-    }
 }
 
 impl Drop for RawMode {

@@ -143,7 +143,7 @@ impl Meter {
 }
 
 fn progress_text(progress: UploadProgress) -> String {
-    let percent = if progress.total == 0 { 100 } else { progress.sent.saturating_mul(100) / progress.total };
+    let percent = progress.sent.saturating_mul(100).checked_div(progress.total).unwrap_or(100);
     format!("{percent:3}%  {} of {}", human_bytes(progress.sent), human_bytes(progress.total))
 }
 

@@ -113,7 +113,9 @@ async fn serve(paths: &Paths, foreground: bool) -> Result<(), Failure> {
         ..apiserver::Options::default()
     };
     let api = apiserver::router(store, options);
-    let reconcilers = tokio::spawn(reconcile(api.clone(), Arc::clone(&host), paths, &settings, shutdown.clone()));
+    // Ends before the API does, which the controllers use to the last.
+    let settle = CancellationToken::new();
+    let mut reconcilers = tokio::spawn(reconcile(api.clone(), Arc::clone(&host), paths, &settings, settle.clone()));
     let secure = match settings.host.listen {
         Some(address) => {
             let (listener, tls) = tls::open(paths, address, &node_name(&settings, &host)).await?;
@@ -133,7 +135,10 @@ async fn serve(paths: &Paths, foreground: bool) -> Result<(), Failure> {
     let server = tokio::spawn(apiserver::serve_unix(listener, router, shutdown.clone()));
     ready(foreground)?;
     tracing::info!(socket = %socket.display(), "serving");
-    signals.recv().await;
+    let early = tokio::select! {
+        () = signals.recv() => None,
+        ended = &mut reconcilers => Some(ended),
+    };
     tracing::info!("stopping; machines go on");
     notify(&[sd_notify::NotifyState::Stopping]);
     // First the name, so that nobody connects to what is ending.
@@ -142,10 +147,12 @@ async fn serve(paths: &Paths, foreground: bool) -> Result<(), Failure> {
     {
         tracing::warn!(%error, "the socket could not be removed");
     }
+    settle.cancel();
+    let reconciled = match early {
+        Some(ended) => ended,
+        None => reconcilers.await,
+    };
     shutdown.cancel();
-    if let Err(error) = reconcilers.await {
-        tracing::error!(%error, "the controllers ended badly");
-    }
     for server in std::iter::once(server).chain(secure) {
         match server.await {
             Ok(Ok(())) => {}
@@ -154,7 +161,8 @@ async fn serve(paths: &Paths, foreground: bool) -> Result<(), Failure> {
         }
     }
     tracing::info!("stopped");
-    Ok(())
+    // Without them nothing is reconciled: better to end and be started again.
+    reconciled.map_err(|e| e.to_string()).flatten().map_err(|e| Failure::new(format!("the controllers failed: {e}")))
 }
 
 fn node_name(settings: &Settings, host: &LocalHost) -> String {
@@ -168,7 +176,7 @@ fn reconcile(
     paths: &Paths,
     settings: &Settings,
     shutdown: CancellationToken,
-) -> impl Future<Output = ()> + Send + use<> {
+) -> impl Future<Output = Result<(), String>> + Send + use<> {
     let options = controller::Options {
         cidrs: settings.host.virtual_machine_cidrs.clone(),
         node_name: node_name(settings, &host),
@@ -178,13 +186,7 @@ fn reconcile(
         clock: Arc::new(jiff::Timestamp::now),
     };
     let client = kube::Client::new(api, "default");
-    async move {
-        let end = shutdown.clone().cancelled_owned();
-        if let Err(error) = controller::run(client, host, options, end).await {
-            // Without them nothing is reconciled: better to end and be started again.
-            tracing::error!("the controllers failed: {}", chain(&error));
-        }
-    }
+    async move { controller::run(client, host, options, shutdown.cancelled_owned()).await.map_err(|e| chain(&e)) }
 }
 
 /// Binds the socket under another name and moves it into place: a socket that a killed daemon left is replaced, and

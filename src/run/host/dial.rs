@@ -10,6 +10,7 @@ use tokio::net::{UnixListener, UnixStream};
 use crate::config::Paths;
 
 use super::super::failure::Failure;
+use super::super::forward;
 use super::{small_runtime, start};
 
 /// Runs `host dial`: standard input and output to the API's socket.
@@ -24,10 +25,7 @@ pub fn run(paths: &Paths) -> Result<(), Failure> {
                 UnixStream::connect(&socket).await?
             }
         };
-        let mut both = tokio::io::join(tokio::io::stdin(), tokio::io::stdout());
-        let mut stream = stream;
-        tokio::io::copy_bidirectional(&mut both, &mut stream).await?;
-        Ok(())
+        forward::stdio(stream).await
     });
     // A blocked read of standard input must not keep the process.
     runtime.shutdown_background();

@@ -70,3 +70,26 @@ fn a_wrong_settings_file_is_told_to_whoever_starts() {
     assert_eq!(output.status.code(), Some(3), "{said}");
     assert!(said.contains("config.toml") && said.contains("acel"), "{said}");
 }
+
+#[test]
+fn dial_carries_the_api_over_standard_input_and_output() {
+    use std::io::Write;
+    let world = World::start();
+    let mut command = world.command(&["host", "dial"]);
+    let mut child = command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"GET /version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let output = {
+        let waited = child.wait_with_output().unwrap();
+        drop(stdin);
+        waited
+    };
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("HTTP/1.1 200"), "{output:?}");
+}
+
+#[test]
+fn the_unit_is_printed_with_this_worlds_directory() {
+    let world = World::without_daemon();
+    let unit = world.ok(&["host", "install", "--print"]);
+    assert!(unit.contains("host start --foreground") && unit.contains(&world.home().display().to_string()), "{unit}");
+}

@@ -1,5 +1,6 @@
 //! The command line, as a shell sees it: the real program, its output and its exit codes.
 
+mod cluster;
 mod console;
 mod lifecycle;
 mod objects;
