@@ -112,6 +112,8 @@ pub enum Command {
     ApiResources,
     /// Print the kinds as CustomResourceDefinition manifests
     Crds,
+    /// Print the kubeconfig of this computer's TLS port, for kubectl and others
+    Kubeconfig,
     /// Print a shell's completion script
     Completion {
         /// Which shell
