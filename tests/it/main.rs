@@ -2,6 +2,7 @@
 
 mod cli;
 mod qemu;
+mod readme;
 mod source;
 #[allow(unused_imports, reason = "some of it is for the benchmark")]
 mod support;

@@ -93,11 +93,11 @@ fn always_off_stays_off() {
 #[test]
 fn a_crashed_machine_follows_its_policy_and_force_stop_is_immediate() {
     let world = World::with_image();
-    world.apply(&machine_manifest("on", "AlwaysOn"));
-    world.until_phase("vm/on", "Running", BOOT);
+    world.apply(&machine_manifest("steady", "AlwaysOn"));
+    world.until_phase("vm/steady", "Running", BOOT);
     let first = world.qemu_pids();
     kill(first[0]);
-    let again = world.until("vm/on", "running in a new instance", BOOT, |o| {
+    let again = world.until("vm/steady", "running in a new instance", BOOT, |o| {
         o["status"]["phase"] == "Running" && !world.qemu_pids().is_empty() && world.qemu_pids() != first
     });
     assert_eq!(again["status"]["phase"], "Running");
