@@ -39,7 +39,11 @@ TEXT
     ;;
 stop)
     if [ ! -d "$VMDECK_HOME" ]; then say "there is no demo in $VMDECK_HOME"; exit 0; fi
-    # Machines outlive their host; deleting them through the API is what takes every process and file away.
+    # Machines outlive their host; deleting them through the API is what takes every process and file away. Power
+    # first: nothing in a demo is worth waiting for a guest that is still booting.
+    for name in $("$vmdeck" get vm -o 'jsonpath={range .items[?(@.status.phase=="Running")]}{.metadata.name} {end}' || true); do
+        "$vmdeck" stop "$name" --force --wait > /dev/null 2>&1 || true
+    done
     "$vmdeck" delete vm --all --wait > /dev/null 2>&1 || say "machines could not be deleted; see $VMDECK_HOME/state/host.log"
     "$vmdeck" host stop || true
     left=$(pgrep -f -- "$VMDECK_HOME/" || true)

@@ -37,7 +37,7 @@ fn a_killed_daemon_leaves_guests_running_and_the_next_one_adopts_them() {
 fn what_happened_while_no_daemon_was_there_is_noticed() {
     let mut world = World::with_image();
     let mut console = world.booted("m", "Manual");
-    console.run("(sleep 1; sudo poweroff) > /dev/null 2>&1 &");
+    console.run("(sleep 2; sudo poweroff) > /dev/null 2>&1 & true");
     world.kill_daemon();
     // QEMU holds a guest that is off until a manager has read how it ended; that it is off shows in its log.
     let logs = || files_text(&world.paths.state) + &files_text(&world.paths.runtime);
