@@ -31,6 +31,25 @@ pub fn now() -> Millis {
     jiff::Timestamp::now().as_millisecond()
 }
 
+/// The signals that end the viewer. Caught before the terminal is taken: there is no moment in which one of them
+/// would leave it in our modes.
+pub struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    /// Catches them from now on.
+    pub fn catch() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
 /// Runs until the state says that it leaves.
 pub async fn run(
     screen: &mut Screen,
@@ -38,14 +57,12 @@ pub async fn run(
     runner: &mut Runner,
     first: Vec<Effect>,
     news: &mut mpsc::Receiver<News>,
+    mut signals: Signals,
 ) -> io::Result<()> {
     // The first frame comes before anything is asked of anybody.
     let mut due = screen.draw(state)?.due;
     let mut drawn_at = Instant::now();
     let mut input = Some(EventStream::new());
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
     let mut dirty = perform(first, screen, state, runner, &mut input).await?;
     while !state.leaving {
         let timer = if dirty {
@@ -60,9 +77,9 @@ pub async fn run(
                 // The terminal is gone.
                 Some(Err(_)) | None => Some(Event::Signal(Signal::Hangup)),
             },
-            _ = terminate.recv() => Some(Event::Signal(Signal::Terminate)),
-            _ = interrupt.recv() => Some(Event::Signal(Signal::Terminate)),
-            _ = hangup.recv() => Some(Event::Signal(Signal::Hangup)),
+            _ = signals.terminate.recv() => Some(Event::Signal(Signal::Terminate)),
+            _ = signals.interrupt.recv() => Some(Event::Signal(Signal::Terminate)),
+            _ = signals.hangup.recv() => Some(Event::Signal(Signal::Hangup)),
             () = sleep(timer) => (!dirty).then_some(Event::Wake),
             Some(one) = news.recv() => Some(enter(one, runner)),
         };

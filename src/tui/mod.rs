@@ -91,6 +91,7 @@ pub async fn run(options: RunOptions) -> Result<Outcome, RunError> {
     let (keymap, key_warnings) = keymap::Keymap::load(Some(&options.paths.config.join("keymap.toml")));
     warnings.extend(key_warnings.iter().map(ToString::to_string));
     let console_leave = leave_chord(&options.ui.console_leave, &mut warnings);
+    let signals = event_loop::Signals::catch().map_err(RunError::Terminal)?;
     let mut screen = terminal::Screen::open().map_err(RunError::Terminal)?;
     let start = state::Start {
         theme,
@@ -112,7 +113,7 @@ pub async fn run(options: RunOptions) -> Result<Outcome, RunError> {
     let (sender, mut news) = mpsc::channel(event_loop::QUEUE);
     let mut runner =
         effect::Runner::new(sender, options.connector, options.contexts, themes, options.paths.cache.clone());
-    let result = event_loop::run(&mut screen, &mut state, &mut runner, first, &mut news).await;
+    let result = event_loop::run(&mut screen, &mut state, &mut runner, first, &mut news, signals).await;
     drop(screen);
     let engine = match &state.link {
         state::Link::Connected(info) => Some(info.engine.clone()),

@@ -12,7 +12,7 @@ fn create_log_in_edit_review_save_restart() {
     let world = World::with_image();
     let mut screen = Screen::open(&world, &[], 80, 24);
     screen.until("Virtual machines", SOON);
-    screen.until("local host", SOON);
+    screen.until("No virtual machines in namespace default", SOON);
 
     // Create, with the form: name, memory, password.
     screen.keys("+");

@@ -51,7 +51,8 @@ impl Screen {
             let mut buffer = [0; 65536];
             loop {
                 let n = reader.read(&mut buffer).unwrap_or(0);
-                let mut shown = sink.0.lock().unwrap();
+                // A failed wait has poisoned the lock: nobody looks any more.
+                let Ok(mut shown) = sink.0.lock() else { return };
                 shown.parser.process(&buffer[..n]);
                 shown.bytes.extend_from_slice(&buffer[..n]);
                 shown.ended = n == 0;
