@@ -216,6 +216,8 @@ impl World {
     pub fn booted(&self, machine: &str, run_policy: &str) -> Console {
         self.apply(&super::machine_manifest(machine, run_policy));
         if run_policy == "Manual" {
+            // A start of a machine that waits for its disk is refused.
+            self.until_phase(&format!("vm/{machine}"), "Stopped", SOON);
             self.ok(&["start", machine, "--wait"]);
         }
         self.until_phase(&format!("vm/{machine}"), "Running", BOOT);
