@@ -59,15 +59,20 @@ pub fn clauses(headers: &HeaderMap) -> Vec<(String, Vec<(String, String)>)> {
     out
 }
 
+/// Whether the client takes gzip.
+pub fn takes_gzip(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::ACCEPT_ENCODING)
+        .and_then(|v| v.to_str().ok())
+        .is_some_and(|v| v.split(',').any(|e| e.trim().split(';').next() == Some("gzip")))
+}
+
 /// The first clause of the Accept header that can be served. Without a header: JSON.
 ///
 /// # Errors
 /// 406 when none can.
 pub fn wanted(headers: &HeaderMap) -> Result<Wanted, Failure> {
-    let gzip = headers
-        .get(header::ACCEPT_ENCODING)
-        .and_then(|v| v.to_str().ok())
-        .is_some_and(|v| v.split(',').any(|e| e.trim().split(';').next() == Some("gzip")));
+    let gzip = takes_gzip(headers);
     let clauses = clauses(headers);
     if clauses.is_empty() {
         return Ok(Wanted { format: Format::Json, form: Form::Whole, gzip });

@@ -150,10 +150,12 @@ impl Api {
             Route::Discovery(path) => {
                 read_only(&parts.method)?;
                 let path: Vec<&str> = path.iter().map(String::as_str).collect();
-                let accept: Vec<&str> =
-                    parts.headers.get_all(header::ACCEPT).into_iter().filter_map(|v| v.to_str().ok()).collect();
-                let document = discovery::document(&path, &accept.join(",")).ok_or_else(Failure::no_such_path)?;
+                let document = discovery::document(&path, &accept(&parts.headers)).ok_or_else(Failure::no_such_path)?;
                 Ok(document_response(document, &parts.headers))
+            }
+            Route::OpenApi(path) => {
+                read_only(&parts.method)?;
+                openapi_document(path, &query, &parts.headers).await
             }
             Route::Definitions(name) => {
                 read_only(&parts.method)?;
@@ -177,7 +179,6 @@ impl Api {
             Route::Upload(token) => {
                 upload::receive(self.options.uploads.as_deref(), &token, &parts.method, &parts.headers, body).await
             }
-            _ => Err(Failure::no_such_path()),
         }
     }
 
@@ -281,21 +282,75 @@ impl Api {
     }
 }
 
+/// The whole `Accept` header.
+fn accept(headers: &HeaderMap) -> String {
+    let values: Vec<&str> = headers.get_all(header::ACCEPT).into_iter().filter_map(|v| v.to_str().ok()).collect();
+    values.join(",")
+}
+
+/// Sets a header, unless its value cannot be one.
+fn set(response: &mut Response<Body>, name: header::HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}
+
+/// Whether the client has the document with this tag already.
+fn has(headers: &HeaderMap, etag: &str) -> bool {
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok()).unwrap_or("");
+    known.split(',').map(|tag| tag.trim().trim_start_matches("W/")).any(|tag| tag == etag || tag == "*")
+}
+
 /// A document with its tag, or 304 for those who have it.
 fn document_response(document: discovery::Document, headers: &HeaderMap) -> Response<Body> {
-    let known = headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok()).is_some_and(|v| document.is(v));
+    let known = has(headers, &document.etag);
     let mut response = Response::new(if known { Body::empty() } else { Body::from(document.body) });
     if known {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     }
-    let headers = response.headers_mut();
-    for (name, value) in [(header::CONTENT_TYPE, &document.content_type), (header::ETAG, &document.etag)] {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(name, value);
-        }
-    }
-    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+    set(&mut response, header::CONTENT_TYPE, &document.content_type);
+    set(&mut response, header::ETAG, &document.etag);
+    set(&mut response, header::VARY, "Accept");
     response
+}
+
+async fn openapi_document(path: Vec<String>, query: &Query, headers: &HeaderMap) -> Result<Response<Body>, Failure> {
+    let (hash, accept) = (query.get("hash").map(str::to_owned), accept(headers));
+    // The first time, documents are built.
+    let answer = tokio::task::spawn_blocking(move || {
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        openapi::answer(&path, hash.as_deref(), &accept)
+    });
+    let (document, immutable) = match answer.await.map_err(Failure::internal)? {
+        None => return Err(Failure::no_such_path()),
+        Some(openapi::Answer::NotAcceptable) => return Err(Failure::not_acceptable()),
+        Some(openapi::Answer::Moved(address)) => {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+            set(&mut response, header::LOCATION, &address);
+            return Ok(response);
+        }
+        Some(openapi::Answer::Found { document, immutable }) => (document, immutable),
+    };
+    let etag = document.etag();
+    let mut response = Response::new(Body::empty());
+    if has(headers, &etag) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    } else if media::takes_gzip(headers) {
+        set(&mut response, header::CONTENT_ENCODING, "gzip");
+        *response.body_mut() = Body::from(document.gzip.clone());
+    } else {
+        *response.body_mut() = Body::from(document.plain());
+    }
+    set(&mut response, header::CONTENT_TYPE, document.content_type);
+    set(&mut response, header::ETAG, &etag);
+    set(&mut response, header::VARY, "Accept, Accept-Encoding");
+    if immutable {
+        set(&mut response, header::CACHE_CONTROL, "public, immutable, max-age=31536000");
+        let far = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * 365);
+        set(&mut response, header::EXPIRES, &far.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string());
+    }
+    Ok(response)
 }
 
 /// Reads a body, up to what a request may have.

@@ -105,7 +105,7 @@ impl Call<'_> {
             }
             let requires = self.living_namespace(object::name(&object))?;
             prepare::check(kind, None, &mut object)?;
-            let _alone = self.check_across(Part::Main, None, &object, warnings).await?;
+            let _alone = self.rule(Part::Main, None, &mut object, warnings).await?;
             if owners == Owners::Track {
                 self.track(None, &mut object, Part::Main, options);
             }
@@ -216,7 +216,7 @@ impl Call<'_> {
         let mut new = prepare::updated(kind, part, old, wanted)?;
         admission::conform(kind, &mut new, options, &mut warnings)?;
         prepare::check(kind, Some(old), &mut new)?;
-        let _alone = self.check_across(part, Some(old), &new, &mut warnings).await?;
+        let _alone = self.rule(part, Some(old), &mut new, &mut warnings).await?;
         if owners == Owners::Track {
             self.track(Some(old), &mut new, part, options);
         }
@@ -241,23 +241,26 @@ impl Call<'_> {
         }
     }
 
-    /// Checks the rules across objects. What is given back has to be held until the write is done, so that no two
-    /// writes that must not both be done are checked at the same time.
-    async fn check_across(
+    /// Applies the rules of the kind. What is given back has to be held until the write is done, so that no two writes
+    /// that must not both be done are checked at the same time.
+    async fn rule(
         &self,
         part: Part,
         old: Option<&Object>,
-        new: &Object,
+        new: &mut Object,
         warnings: &mut Vec<String>,
     ) -> Result<Option<MutexGuard<'_, ()>>, Failure> {
         let kind = self.kind();
-        if part != Part::Main || !admission::across::concerns(kind) {
+        if part != Part::Main || kind.crd.is_none() {
             return Ok(None);
         }
-        let alone = self.api.alone.lock().await;
+        let alone = match admission::across::concerns(kind) {
+            true => Some(self.api.alone.lock().await),
+            false => None,
+        };
         let world = Stored { store: &self.api.store, networks: self.api.options.networks.as_deref() };
-        admission::check_across(&world, kind, old, new, warnings)?;
-        Ok(Some(alone))
+        admission::rule(&world, kind, old, new, warnings)?;
+        Ok(alone)
     }
 
     /// Records who owns the fields that a plain write changed.

@@ -7,6 +7,7 @@ use super::address;
 use crate::apiserver::object::{self, Object};
 use crate::types::field_error::FieldError;
 use crate::types::kinds::KindInfo;
+use crate::types::rules::sizing;
 
 /// Most block devices of one machine.
 const MAX_DEVICES: usize = 16;
@@ -46,6 +47,32 @@ pub fn concerns(kind: &KindInfo) -> bool {
             | "VirtualMachineIPAddress"
             | "VirtualMachineClass"
     )
+}
+
+/// Fills in what depends on other objects: the core fraction of a machine that names none comes from its class.
+pub fn fill(world: &dyn World, kind: &KindInfo, new: &mut Object) -> Findings {
+    let mut findings = Findings::default();
+    if kind.kind != "VirtualMachine" || object::is_terminating(new) {
+        return findings;
+    }
+    let cores = at(new, &["spec", "cpu", "cores"]).and_then(Value::as_i64);
+    let missing = text(new, &["spec", "cpu", "coreFraction"]).is_empty();
+    if let (Some(cores), true, Some(class)) = (cores, missing, class_of(world, new)) {
+        match sizing::default_core_fraction(&Value::Object(class), cores) {
+            Ok(fraction) => {
+                if let Some(cpu) = new.get_mut("spec").and_then(|s| s.get_mut("cpu")).and_then(Value::as_object_mut) {
+                    cpu.insert("coreFraction".to_owned(), fraction.into());
+                }
+            }
+            Err(detail) => findings.refuse(FieldError::required("spec.cpu.coreFraction", detail)),
+        }
+    }
+    findings
+}
+
+fn class_of(world: &dyn World, machine: &Object) -> Option<Object> {
+    let name = text(machine, &["spec", "virtualMachineClassName"]);
+    world.list("virtualmachineclasses", None).into_iter().find(|c| object::name(c) == name)
 }
 
 /// Checks an object to be stored; `old` is what it replaces. What is being deleted is let through, so that it can be
@@ -162,8 +189,16 @@ fn machine(world: &dyn World, old: Option<&Object>, new: &Object, findings: &mut
         }
     }
     let class = text(new, &["spec", "virtualMachineClassName"]);
-    if !class.is_empty() && !world.list("virtualmachineclasses", None).iter().any(|c| object::name(c) == class) {
-        findings.warnings.push(format!("VirtualMachineClass {class:?} does not exist (yet): the machine waits for it"));
+    match class_of(world, new) {
+        Some(class) => {
+            if let Some(problem) = sizing::problem(&Value::Object(class), &Value::Object(new.clone())) {
+                findings.refuse(FieldError::forbidden("spec", problem));
+            }
+        }
+        None if !class.is_empty() => findings
+            .warnings
+            .push(format!("VirtualMachineClass {class:?} does not exist (yet): the machine waits for it")),
+        None => {}
     }
 }
 

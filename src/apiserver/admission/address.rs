@@ -1,4 +1,5 @@
-//! Rules of VirtualMachineIPAddress (upstream.md 15.4).
+//! Rules of VirtualMachineIPAddress that need the subnets and the other addresses (upstream.md 15.4); the rest is in
+//! [`crate::types::rules`].
 
 use std::net::Ipv4Addr;
 
@@ -17,34 +18,9 @@ pub(super) fn check(world: &dyn World, old: Option<&Object>, new: &Object, findi
         return findings.refuse(FieldError::forbidden("spec", detail));
     }
     let given = text(new, &["spec", "staticIP"]);
+    let pinned = text(new, &["status", "address"]) == given;
+    let Some(address) = given.parse::<Ipv4Addr>().ok().filter(|_| !pinned) else { return };
     let value = Value::from(given);
-    let address = match (text(new, &["spec", "type"]), given) {
-        ("Auto", "") => None,
-        ("Auto", _) => {
-            let detail = "the 'Static IP' field is set, but the type of the IP address is 'Auto'";
-            return findings.refuse(FieldError::invalid(FIELD, &value, detail));
-        }
-        (_, "") => {
-            let detail = "the 'Static IP' field should be set for the IP address with the 'Static' type";
-            return findings.refuse(FieldError::required(FIELD, detail));
-        }
-        (_, given) => match given.parse::<Ipv4Addr>() {
-            Ok(address) => Some(address),
-            Err(_) => {
-                let detail = "is not a valid textual representation of an IP address";
-                return findings.refuse(FieldError::invalid(FIELD, &value, detail));
-            }
-        },
-    };
-    if let Some(old) = old
-        && let Some(error) = bound(old, address)
-    {
-        return findings.refuse(error);
-    }
-    let Some(address) = address else { return };
-    if text(new, &["status", "address"]) == given {
-        return;
-    }
     if world.networks().is_some_and(|networks| !usable(networks, address)) {
         let detail = format!("the requested address {address} is out of the valid range");
         match old {
@@ -63,24 +39,6 @@ pub(super) fn check(world: &dyn World, old: Option<&Object>, new: &Object, findi
 /// Whether an address is in one of the subnets and neither its first nor its last.
 fn usable(networks: &[ipnet::Ipv4Net], address: Ipv4Addr) -> bool {
     networks.iter().any(|n| n.contains(&address) && address != n.network() && address != n.broadcast())
-}
-
-/// An address that is bound stays the same; it may only be pinned.
-fn bound(old: &Object, wanted: Option<Ipv4Addr>) -> Option<FieldError> {
-    if !matches!(text(old, &["status", "phase"]), "Bound" | "Attached") {
-        return None;
-    }
-    let held = text(old, &["status", "address"]);
-    match (text(old, &["spec", "type"]), wanted) {
-        (_, Some(address)) if held == address.to_string() => None,
-        ("Auto", None) => None,
-        ("Auto", Some(address)) => {
-            let detail = format!("the address {held} is bound and cannot be changed to {address}");
-            Some(FieldError::forbidden(FIELD, detail))
-        }
-        (_, None) => Some(FieldError::forbidden("spec.type", format!("cannot be changed while {held} is bound"))),
-        (_, Some(_)) => Some(FieldError::forbidden(FIELD, format!("cannot be changed while {held} is bound"))),
-    }
 }
 
 /// Who holds an address, if it is not this object or free for it: ` by ...`.

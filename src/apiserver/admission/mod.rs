@@ -15,6 +15,7 @@ use super::write::note_fields;
 use crate::store::Store;
 use crate::types::field_error::FieldError;
 use crate::types::kinds::{self, KindInfo};
+use crate::types::rules;
 use crate::types::schema::Schema;
 
 impl From<FieldError> for Cause {
@@ -55,23 +56,31 @@ impl across::World for Stored<'_> {
     }
 }
 
-/// Checks an object against the others.
+/// Fills in and checks what the rules of the kind say, alone and against other objects.
 ///
 /// # Errors
 /// 422.
-pub fn check_across(
+pub fn rule(
     world: &Stored<'_>,
     kind: &KindInfo,
     old: Option<&Object>,
-    new: &Object,
+    new: &mut Object,
     warnings: &mut Vec<String>,
 ) -> Result<(), Failure> {
-    let findings = across::check(world, kind, old, new);
-    warnings.extend(findings.warnings);
-    if findings.errors.is_empty() {
+    let filled = across::fill(world, kind, new);
+    let before = old.map(|o| Value::Object(o.clone()));
+    let after = Value::Object(new.clone());
+    let mut errors = rules::validate(kind, before.as_ref(), &after);
+    warnings.extend(rules::warnings(kind, before.as_ref(), &after));
+    let found = across::check(world, kind, old, new);
+    for findings in [filled, found] {
+        errors.extend(findings.errors);
+        warnings.extend(findings.warnings);
+    }
+    if errors.is_empty() {
         return Ok(());
     }
-    let causes: Vec<Cause> = findings.errors.into_iter().map(Cause::from).collect();
+    let causes: Vec<Cause> = errors.into_iter().map(Cause::from).collect();
     Err(Failure::invalid_object(kind, object::name(new), &causes))
 }
 

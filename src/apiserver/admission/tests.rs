@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::across::{Findings, World, check};
+use super::across::{Findings, World, check, fill};
 use crate::apiserver::object::{self, Object};
 use crate::types::kinds;
+use crate::types::rules;
 
 struct Fixed(Vec<Value>);
 
@@ -28,8 +29,11 @@ fn thing(kind: &str, name: &str, spec: Value, status: Value) -> Value {
 
 fn found(world: &[Value], old: Option<&Value>, new: &Value) -> Findings {
     let kind = kinds::KINDS.iter().find(|k| new["kind"] == k.kind).unwrap();
-    let old = old.and_then(Value::as_object);
-    check(&Fixed(world.to_vec()), kind, old, new.as_object().unwrap())
+    let mut findings = check(&Fixed(world.to_vec()), kind, old.and_then(Value::as_object), new.as_object().unwrap());
+    if kind.kind == "VirtualMachineIPAddress" {
+        findings.errors.extend(rules::validate(kind, old, new));
+    }
+    findings
 }
 
 /// The paths of what is refused.
@@ -186,6 +190,35 @@ fn one_class_is_the_default() {
     assert_eq!(refused(&world, None, &class("other", "true")).len(), 1);
     assert!(refused(&world, None, &class("other", "false")).is_empty());
     assert!(refused(&world, Some(&class("generic", "true")), &class("generic", "true")).is_empty());
+}
+
+#[test]
+fn a_class_sizes_its_machines() {
+    let policies = json!([
+        {"cores": {"min": 1, "max": 4}, "coreFractions": [5, 10, 50], "defaultCoreFraction": 10},
+        {"cores": {"min": 5, "max": 8}, "coreFractions": [50]},
+    ]);
+    let world = [thing("VirtualMachineClass", "c", json!({"sizingPolicies": policies}), json!({}))];
+    let sized = |cores: i64, fraction: &str| {
+        let mut cpu = json!({"cores": cores});
+        if !fraction.is_empty() {
+            cpu["coreFraction"] = fraction.into();
+        }
+        thing("VirtualMachine", "m", json!({"virtualMachineClassName": "c", "cpu": cpu}), json!({}))
+    };
+    let filled = |cores: i64| {
+        let mut new = sized(cores, "").as_object().cloned().unwrap();
+        let findings = fill(&Fixed(world.to_vec()), kinds::find("vm").unwrap(), &mut new);
+        (new["spec"]["cpu"].get("coreFraction").cloned(), findings.errors.len())
+    };
+    assert_eq!(filled(2), (Some("10%".into()), 0));
+    assert_eq!(filled(6), (None, 1));
+    assert_eq!(filled(9), (None, 1));
+    for (cores, fraction, fine) in [(2, "50%", true), (2, "20%", false), (9, "100%", false)] {
+        assert_eq!(refused(&world, None, &sized(cores, fraction)).is_empty(), fine, "{cores} {fraction}");
+    }
+    let unknown = thing("VirtualMachine", "m", json!({"virtualMachineClassName": "none"}), json!({}));
+    assert_eq!(found(&world, None, &unknown).warnings.len(), 1);
 }
 
 #[test]
