@@ -21,8 +21,8 @@ use ratatui_textarea::{CursorMove, TextArea};
 use serde_json::Value;
 
 use crate::tui::input::Input;
-use crate::types::kinds;
 use crate::types::schema::Schema;
+use crate::types::{kinds, rules};
 
 pub use draft::{Draft, DraftError, list_paths};
 
@@ -98,6 +98,10 @@ impl Editor {
             left: AtomicUsize::new(0),
             page: AtomicUsize::new(20),
         };
+        // What one comes for is seldom in the metadata.
+        if let Some(line) = yaml::line_of(&editor.original, "spec") {
+            editor.go_to(line - 1, 0);
+        }
         editor.check();
         editor
     }
@@ -419,12 +423,14 @@ impl Editor {
             self.remarks.push(Remark { line, message: error.to_string(), blocks: true });
             return;
         }
-        self.remarks.extend(schema_remarks(&text, &patch::without_nulls(edited.clone())));
+        let edited = patch::without_nulls(edited.clone());
+        let desired = self.draft.desired(&edited);
+        self.remarks.extend(remarks_of_kind(&text, &edited, self.draft.base(), &desired));
     }
 }
 
-/// What the kind's schema says. Warnings only: the server decides, and may be newer than we are.
-fn schema_remarks(text: &str, edited: &Value) -> Vec<Remark> {
+/// What the kind's schema and rules say. Warnings only: the server decides, and may be newer than we are.
+fn remarks_of_kind(text: &str, edited: &Value, base: &Value, desired: &Value) -> Vec<Remark> {
     let name = |key: &str| edited.get(key).and_then(Value::as_str).unwrap_or_default();
     let Some(kind) = kinds::by_kind(name("apiVersion"), name("kind")) else {
         return Vec::new();
@@ -433,6 +439,7 @@ fn schema_remarks(text: &str, edited: &Value) -> Vec<Remark> {
     let mut remarks: Vec<Remark> = schema
         .validate(edited)
         .into_iter()
+        .chain(rules::validate(kind, Some(base), desired))
         .map(|error| (error.path.clone(), error.to_string()))
         .chain(
             schema
@@ -442,7 +449,8 @@ fn schema_remarks(text: &str, edited: &Value) -> Vec<Remark> {
         )
         .map(|(path, message)| Remark { line: yaml::line_of(text, &path), message: printable(&message), blocks: false })
         .collect();
-    remarks.sort_by_key(|r| r.line);
+    remarks.sort_by(|a, b| a.line.cmp(&b.line).then_with(|| a.message.cmp(&b.message)));
+    remarks.dedup();
     remarks
 }
 

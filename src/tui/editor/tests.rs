@@ -192,8 +192,7 @@ fn the_own_editors_text_can_be_undone() {
 #[test]
 fn pasted_text_is_clean() {
     let mut editor = editor();
-    ctrl(&mut editor, 'f');
-    key(&mut editor, KeyCode::Esc);
+    editor.key(KeyEvent::new(KeyCode::Home, KeyModifiers::CONTROL));
     editor.paste("# a\tb\r\n# c\x1b[31m\u{9b}\n");
     assert!(editor.text().starts_with("# a  b\n# c[31m\napiVersion"), "{}", editor.text());
 }
@@ -201,6 +200,7 @@ fn pasted_text_is_clean() {
 #[test]
 fn selections_are_copied() {
     let mut editor = editor();
+    editor.key(KeyEvent::new(KeyCode::Home, KeyModifiers::CONTROL));
     editor.key(KeyEvent::new(KeyCode::End, KeyModifiers::SHIFT));
     assert_eq!(ctrl(&mut editor, 'c'), [Request::Copy("apiVersion: virtualization.deckhouse.io/v1alpha2".into())]);
 }

@@ -41,28 +41,27 @@ fn strip_location(message: &str) -> &str {
 
 /// `object` as YAML, in the order people expect: what it is, then metadata, then spec, then the rest.
 pub fn render(object: &Value) -> String {
-    const FIRST: [&str; 4] = ["apiVersion", "kind", "metadata", "spec"];
-    let ordered = match object {
-        Value::Object(map) => {
-            let mut out = Map::new();
-            for key in FIRST {
-                if let Some(value) = map.get(key) {
-                    out.insert(key.into(), value.clone());
-                }
-            }
-            out.extend(
-                map.iter().filter(|(key, _)| !FIRST.contains(&key.as_str())).map(|(k, v)| (k.clone(), v.clone())),
-            );
-            Value::Object(out)
-        }
-        other => other.clone(),
-    };
+    let mut ordered = with_first(object, &["apiVersion", "kind", "metadata", "spec"]);
+    if let Some(metadata) = ordered.get_mut("metadata") {
+        *metadata = with_first(metadata, &["name", "namespace", "labels", "annotations"]);
+    }
     // JSON values have no shape the writer refuses; should it ever, JSON is YAML too.
     let mut text = serde_saphyr::to_string(&ordered).unwrap_or_else(|_| format!("{ordered:#}"));
     if !text.ends_with('\n') {
         text.push('\n');
     }
     text
+}
+
+/// `object` with some keys before all others.
+fn with_first(object: &Value, keys: &[&str]) -> Value {
+    let Value::Object(map) = object else {
+        return object.clone();
+    };
+    let mut out: Map<String, Value> =
+        keys.iter().filter_map(|key| Some(((*key).to_owned(), map.get(*key)?.clone()))).collect();
+    out.extend(map.iter().filter(|(key, _)| !keys.contains(&key.as_str())).map(|(k, v)| (k.clone(), v.clone())));
+    Value::Object(out)
 }
 
 /// One step of a path.

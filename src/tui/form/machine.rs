@@ -41,7 +41,7 @@ pub struct CreateContext {
     pub namespace: String,
     /// Namespaces to choose from; empty if they cannot be listed.
     pub namespaces: Vec<String>,
-    /// Names of classes; the first is the suggestion.
+    /// Names of classes; `host` is the suggestion, else the first.
     pub classes: Vec<String>,
     /// Images that are ready, of the namespace and the cluster.
     pub images: Vec<ImageChoice>,
@@ -74,7 +74,7 @@ pub fn create_machine(context: CreateContext) -> Form {
         Field::text("class", "Class", "name of a VirtualMachineClass: the CPU model and the sizing rules", "host")
     } else {
         let help = "the CPU model and the sizing rules; left and right choose, letters find";
-        Field::choice("class", "Class", help, plain(&context.classes), "")
+        Field::choice("class", "Class", help, plain(&context.classes), "host")
     };
     let images = context
         .images

@@ -89,7 +89,7 @@ impl Form {
                 Some((text, blocks)) => {
                     wrap(text, width).into_iter().take(2).map(|line| (line, Some(blocks))).collect()
                 }
-                None if index == self.focus => vec![(fit(field.help, width, "~"), None)],
+                None if index == self.focus => vec![(field.help.to_owned(), None)],
                 None => Vec::new(),
             };
             let height = 1 + remark.len();
@@ -132,7 +132,8 @@ impl Form {
                 if i == 0 {
                     buffer.set_string(place.input.x - 2, y, sign, style);
                 }
-                buffer.set_stringn(place.input.x, y, text, usize::from(place.input.width), style);
+                let text = fit(text, usize::from(place.input.width), theme.glyph(Glyph::Ellipsis));
+                buffer.set_string(place.input.x, y, text, style);
             }
         }
     }

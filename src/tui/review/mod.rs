@@ -4,7 +4,7 @@
 //! about.
 
 mod paint;
-mod rows;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -12,9 +12,11 @@ use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use serde_json::Value;
 
 use crate::tui::theme::Cost;
+use crate::types::kinds::{self, KindInfo};
+use crate::types::rules;
 use crate::types::text::printable;
 
-pub use rows::{Edit, Row, edit_rows, waiting_rows};
+pub use table::{Edit, Row, edit_rows, waiting_rows};
 
 /// What the review asks of its surroundings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,11 +52,15 @@ enum Purpose {
 pub struct Review {
     title: String,
     rows: Vec<Row>,
+    /// What the rows cost if they are not refused.
+    costs: Vec<Cost>,
     purpose: Purpose,
     cursor: usize,
     saving: bool,
     /// What the server said about fields that have no row, or about the whole.
     general: Vec<String>,
+    /// What is allowed but probably not meant.
+    warnings: Vec<String>,
     /// Errors by row.
     errors: Vec<Option<String>>,
 }
@@ -65,9 +71,16 @@ impl Review {
         let rows = edit_rows(edit);
         let purpose = Purpose::Save {
             patch: crate::tui::editor::yaml::render(edit.patch),
-            restarts: rows::restarts_by_itself(edit.desired, &rows),
+            restarts: table::restarts_by_itself(edit.desired, &rows),
         };
-        Self::new(format!("Review {}", object_name(edit.declared)), rows, purpose)
+        let mut review = Self::new(format!("Review {}", object_name(edit.declared)), rows, purpose);
+        if let Some(kind) = kind_of(edit.declared) {
+            // The rules the standalone host applies; a cluster's may differ, so this is a forecast and bars nothing.
+            let errors = rules::validate(kind, Some(edit.declared), edit.desired);
+            review.refused(errors.into_iter().map(|error| (error.path, error.message)));
+            review.warnings = rules::warnings(kind, Some(edit.declared), edit.desired);
+        }
+        review
     }
 
     /// The waiting changes of a machine.
@@ -77,7 +90,18 @@ impl Review {
 
     fn new(title: String, rows: Vec<Row>, purpose: Purpose) -> Self {
         let errors = vec![None; rows.len()];
-        Self { title, rows, purpose, cursor: 0, saving: false, general: Vec::new(), errors }
+        let costs = rows.iter().map(|r| r.cost).collect();
+        Self {
+            title,
+            rows,
+            costs,
+            purpose,
+            cursor: 0,
+            saving: false,
+            general: Vec::new(),
+            warnings: Vec::new(),
+            errors,
+        }
     }
 
     /// The rows.
@@ -93,15 +117,21 @@ impl Review {
     /// The patch is on its way.
     pub fn saving(&mut self) {
         self.saving = true;
+        self.forget_errors();
+    }
+
+    fn forget_errors(&mut self) {
         self.general.clear();
         self.errors.fill(None);
+        for (row, cost) in self.rows.iter_mut().zip(&self.costs) {
+            row.cost = *cost;
+        }
     }
 
     /// The server refused the save: field paths (may be empty) with messages.
     pub fn refused(&mut self, errors: impl IntoIterator<Item = (String, String)>) {
         self.saving = false;
-        self.general.clear();
-        self.errors.fill(None);
+        self.forget_errors();
         for (path, message) in errors {
             let message = printable(&message).into_owned();
             let field = path.strip_prefix("spec.").unwrap_or(&path).replace('[', ".").replace(']', "");
@@ -152,6 +182,11 @@ impl Review {
         }
         Vec::new()
     }
+}
+
+fn kind_of(object: &Value) -> Option<&'static KindInfo> {
+    let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
+    kinds::by_kind(text("apiVersion"), text("kind"))
 }
 
 fn under(outer: &str, inner: &str) -> bool {

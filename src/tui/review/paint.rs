@@ -7,7 +7,7 @@ use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 use unicode_width::UnicodeWidthStr;
 
-use super::rows::{Row, one_line};
+use super::table::{Row, one_line};
 use super::{Purpose, Review};
 use crate::tui::text::{fit, pad, wrap};
 use crate::tui::theme::{Cost, Glyph, Meaning, Theme};
@@ -133,6 +133,9 @@ impl Review {
         if let Purpose::Save { restarts: true, .. } = self.purpose {
             let text = "restart approval is Automatic: saving restarts the machine at once";
             say(&format!("{} {text}", theme.glyph(Glyph::Warning)), theme.emphasised(Meaning::Warn));
+        }
+        for text in &self.warnings {
+            say(&format!("{} {}", theme.glyph(Glyph::Warning), printable(text)), theme.style(Meaning::Warn));
         }
         let Some(row) = self.rows.get(self.cursor) else {
             return out;

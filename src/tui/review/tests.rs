@@ -90,6 +90,25 @@ fn refusals_show_on_their_rows() {
 }
 
 #[test]
+fn what_the_rules_refuse_is_foretold() {
+    let disk = json!({
+        "apiVersion": "virtualization.deckhouse.io/v1alpha2", "kind": "VirtualDisk",
+        "metadata": {"name": "d", "namespace": "default"},
+        "spec": {"persistentVolumeClaim": {"size": "2Gi"}},
+    });
+    let mut desired = disk.clone();
+    desired["spec"]["persistentVolumeClaim"]["size"] = json!("1Gi");
+    let patch = merge_patch(&disk, &desired);
+    let edit = Edit { declared: &disk, desired: &desired, patch: &patch, conflicts: &[], profile: Profile::Guide };
+    let mut review = Review::of_edit(edit);
+    assert_eq!(review.rows()[0].cost, Cost::Refused, "a disk does not shrink");
+    assert!(screen(&review, 100, 20).contains("refused"));
+    assert_eq!(press(&mut review, KeyCode::Char('y')), [Request::Save], "the server has the last word");
+    review.saving();
+    assert_eq!(review.rows()[0].cost, Cost::Now);
+}
+
+#[test]
 fn waiting_changes_offer_the_restart() {
     let mut waiting = Review::of_waiting(&declared());
     assert_eq!(press(&mut waiting, KeyCode::Char('y')), []);
