@@ -270,4 +270,6 @@ fn without_owners(object: &Value) -> Value {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
