@@ -168,9 +168,9 @@ pub fn apply(
     let mut merged = walk::merge(Some(schema), Some(&before), &body).map_err(ApplyError::Invalid)?;
     if let Some(last) = &last {
         let parents = |set: &FieldSet| walk::with_declared_parents(Some(schema), set);
-        let mut claimed = parents(&set);
+        // What is written stays, even an empty list, which holds nothing that could be owned.
+        let mut claimed = walk::outline(Some(schema), &body);
         entries.iter().for_each(|e| claimed.add(&parents(&e.fields)));
-        claimed.child(&fields::field("metadata")).member = true;
         let present = parents(&walk::field_set(Some(schema), &merged));
         let mut dropped = parents(&last.fields).common(&present);
         dropped.subtract(&claimed);

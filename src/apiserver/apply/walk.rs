@@ -63,6 +63,27 @@ pub fn field_set(schema: Option<&Schema>, value: &Value) -> FieldSet {
     set
 }
 
+/// Every field and list item that is written in `value`, containers and empty ones included.
+pub fn outline(schema: Option<&Schema>, value: &Value) -> FieldSet {
+    let mut set = FieldSet { member: true, ..FieldSet::default() };
+    match value {
+        Value::Object(map) if !atomic_map(schema) => {
+            for (name, child) in map {
+                set.attach(fields::field(name), outline(schema.and_then(|s| s.field(name)), child));
+            }
+        }
+        Value::Array(list) if !atomic_list(schema) => {
+            for item in list {
+                if let Some(element) = schema.and_then(|s| element(s, item)) {
+                    set.attach(element, outline(schema.and_then(Schema::items), item));
+                }
+            }
+        }
+        _ => {}
+    }
+    set
+}
+
 /// How two objects differ.
 #[derive(Debug, Default, PartialEq)]
 pub struct Difference {
