@@ -153,6 +153,17 @@ pub(super) fn remove(group: &Path) {
     }
 }
 
+/// Removes groups whose processes are gone, left by a daemon that was killed at the wrong moment.
+pub(super) fn sweep(hierarchy: &Hierarchy) {
+    let (Hierarchy::V1(parent) | Hierarchy::V2(parent)) = hierarchy;
+    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            // The kernel refuses where processes are left.
+            remove(&entry.path());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -54,7 +54,7 @@ impl<'a> Meter<'a> {
 
 impl Job<'_> {
     /// Downloads.
-    pub(super) async fn from_url(&self, url: &str, ca_bundle: Option<&[u8]>) -> Result<Content, Failure> {
+    pub(super) async fn download(&self, url: &str, ca_bundle: Option<&[u8]>) -> Result<Content, Failure> {
         let checks = Checks::new(&self.record.request.checksums)?;
         let incoming = self.dir.join("incoming");
         let mut meter = Meter::new(self);
@@ -63,7 +63,7 @@ impl Job<'_> {
     }
 
     /// Waits for an upload, as often as one breaks off.
-    pub(super) async fn from_upload(&self) -> Result<Content, Failure> {
+    pub(super) async fn receive(&self) -> Result<Content, Failure> {
         let token = self.record.token.as_deref().unwrap_or_default();
         // A checksum that cannot be checked is said before somebody uploads gigabytes.
         Checks::new(&self.record.request.checksums)?;

@@ -126,7 +126,13 @@ impl LocalHost {
             self.machines.write().insert(id, machine);
         }
         let context = self.context.clone();
-        let runs = blocking(move || context.layout.run_dirs()).await?;
+        let runs = blocking(move || {
+            if let Some(hierarchy) = &context.hierarchy {
+                cgroup::sweep(hierarchy);
+            }
+            context.layout.run_dirs()
+        })
+        .await?;
         for run_dir in runs.into_iter().filter(|dir| !living.contains(dir)) {
             adopt::kill_all_in(&run_dir).await;
             super::launch::clean_up(run_dir, Vec::new()).await;

@@ -1,7 +1,6 @@
 //! QEMU's monitor: greeting, commands with ids, events. One task owns the socket.
 
 use std::collections::HashMap;
-use std::io;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -36,16 +35,20 @@ pub(super) enum QmpError {
     },
 }
 
+/// Who waits for an answer.
+type Answer = oneshot::Sender<Result<Value, QmpError>>;
+
+/// A command for the monitor.
 struct Request {
-    line: String,
-    id: u64,
-    answer: oneshot::Sender<Result<Value, QmpError>>,
+    command: String,
+    arguments: Value,
+    answer: Answer,
 }
 
 /// A monitor, ready for commands. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Qmp {
-    requests: mpsc::UnboundedSender<(String, Value, oneshot::Sender<Result<Value, QmpError>>)>,
+    requests: mpsc::UnboundedSender<Request>,
 }
 
 impl Qmp {
@@ -86,7 +89,8 @@ impl Qmp {
     /// Runs a command and gives its `return`.
     pub(super) async fn execute(&self, command: &str, arguments: Value) -> Result<Value, QmpError> {
         let (answer, answered) = oneshot::channel();
-        self.requests.send((command.to_owned(), arguments, answer)).map_err(|_| QmpError::Closed)?;
+        let request = Request { command: command.to_owned(), arguments, answer };
+        self.requests.send(request).map_err(|_| QmpError::Closed)?;
         match tokio::time::timeout(ANSWER_TIMEOUT, answered).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(QmpError::Closed),
@@ -104,10 +108,10 @@ impl Qmp {
 async fn serve(
     mut lines: BufReader<tokio::net::unix::OwnedReadHalf>,
     mut write: tokio::net::unix::OwnedWriteHalf,
-    mut queue: mpsc::UnboundedReceiver<(String, Value, oneshot::Sender<Result<Value, QmpError>>)>,
+    mut queue: mpsc::UnboundedReceiver<Request>,
     events: mpsc::UnboundedSender<Event>,
 ) {
-    let mut waiting: HashMap<u64, oneshot::Sender<Result<Value, QmpError>>> = HashMap::new();
+    let mut waiting: HashMap<u64, Answer> = HashMap::new();
     let mut next_id = 0_u64;
     // `read_until` keeps what it has read so far in the buffer when it is cancelled.
     let mut line = Vec::new();
@@ -124,11 +128,11 @@ async fn serve(
             }
             request = queue.recv() => {
                 // Every handle is gone: nobody will ask again, but the machine's task still wants the events.
-                let Some((command, arguments, answer)) = request else { break };
+                let Some(request) = request else { break };
                 next_id += 1;
-                let request = Request::new(next_id, &command, arguments, answer);
-                waiting.insert(request.id, request.answer);
-                if send(&mut write, &request.line).await.is_err() {
+                let line = request.line(next_id);
+                waiting.insert(next_id, request.answer);
+                if write.write_all(line.as_bytes()).await.is_err() {
                     break;
                 }
             }
@@ -138,24 +142,16 @@ async fn serve(
 }
 
 impl Request {
-    fn new(id: u64, command: &str, arguments: Value, answer: oneshot::Sender<Result<Value, QmpError>>) -> Self {
-        let mut message = json!({ "execute": command, "id": id });
-        if !arguments.is_null() {
-            message["arguments"] = arguments;
+    fn line(&self, id: u64) -> String {
+        let mut message = json!({ "execute": self.command, "id": id });
+        if !self.arguments.is_null() {
+            message["arguments"] = self.arguments.clone();
         }
-        Self { line: format!("{message}\n"), id, answer }
+        format!("{message}\n")
     }
 }
 
-async fn send(write: &mut tokio::net::unix::OwnedWriteHalf, line: &str) -> io::Result<()> {
-    write.write_all(line.as_bytes()).await
-}
-
-fn dispatch(
-    line: &str,
-    waiting: &mut HashMap<u64, oneshot::Sender<Result<Value, QmpError>>>,
-    events: &mpsc::UnboundedSender<Event>,
-) {
+fn dispatch(line: &str, waiting: &mut HashMap<u64, Answer>, events: &mpsc::UnboundedSender<Event>) {
     let (id, result) = match parse(line) {
         Some(Message::Event(event)) => {
             // The machine's task may be past caring.

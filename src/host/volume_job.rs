@@ -61,9 +61,9 @@ pub(super) async fn make(
     let job = Job { volumes, record, dir, new: &new, report };
     let content = match &record.request.source {
         VolumeSource::Blank => job.blank().await?,
-        VolumeSource::Volume(source) => job.from_volume(source).await?,
-        VolumeSource::Http { url, ca_bundle } => job.from_url(url, ca_bundle.as_deref()).await?,
-        VolumeSource::Upload => job.from_upload().await?,
+        VolumeSource::Volume(source) => job.copy(source).await?,
+        VolumeSource::Http { url, ca_bundle } => job.download(url, ca_bundle.as_deref()).await?,
+        VolumeSource::Upload => job.receive().await?,
     };
     let (data, kind, layout) = (dir.join(DATA), record.id.kind, volumes.layout.clone());
     blocking(move || {
@@ -98,7 +98,7 @@ impl Job<'_> {
         self.done(Format::Qcow2, false, size, None).await
     }
 
-    async fn from_volume(&self, source: &VolumeId) -> Result<Content, Failure> {
+    async fn copy(&self, source: &VolumeId) -> Result<Content, Failure> {
         let base = self
             .volumes
             .content(source)

@@ -1,7 +1,7 @@
 use std::net::Ipv4Addr;
 
 use super::*;
-use crate::host::spec::{Cpu, Nic, VolumeId};
+use crate::host::spec::{BlockDevice, Cpu, Nic, Seed, VolumeId, VolumeKind};
 
 fn device(id: &str, serial: &str, boot_index: Option<u32>) -> BlockDevice {
     BlockDevice {

@@ -10,8 +10,8 @@ use reqwest::header::{ACCEPT_RANGES, CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, L
 use reqwest::{Response, StatusCode};
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 
-use super::VolumeFailure;
-use super::volume_job::Failure;
+use crate::host::VolumeFailure;
+use crate::host::volume_job::Failure;
 
 /// Attempts without a single new byte.
 const ATTEMPTS: u32 = 5;
