@@ -10,7 +10,9 @@ use kube::{Resource, ResourceExt};
 use serde_json::json;
 
 use super::cache::{Watched, address_of, namespace};
+use super::devices::machine_id;
 use super::graph::Kind;
+use super::machine::power::exists;
 use super::write::Created;
 use super::{Context, error::Error};
 use crate::types::condition::{self, Status};
@@ -59,13 +61,18 @@ fn user_of(vmip: &VirtualMachineIPAddress, ctx: &Context) -> Option<String> {
     keys.extend(owner.as_ref().and_then(|uid| ctx.wakeup.graph.lock().of_uid(uid).cloned()));
     let mut users: Vec<Arc<VirtualMachine>> =
         keys.iter().filter(|k| k.namespace == ns).filter_map(|k| ctx.machines.at(k)).collect();
-    users.retain(|vm| uses(vm, &name, owner.as_deref()));
+    users.retain(|vm| uses(vm, &name, owner.as_deref()) && !is_leaving(vm, ctx));
     let current = vmip.status.as_ref().and_then(|s| s.virtual_machine_name.as_deref());
     if let Some(vm) = users.iter().find(|vm| Some(vm.name_any().as_str()) == current) {
         return Some(vm.name_any());
     }
     users.sort_by_key(|vm| (vm.creation_timestamp(), vm.name_any()));
     users.first().map(|vm| vm.name_any())
+}
+
+/// A machine that is being deleted and whose instance is over has no use for an address any more.
+fn is_leaving(vm: &VirtualMachine, ctx: &Context) -> bool {
+    vm.meta().deletion_timestamp.is_some() && !exists(&ctx.host.observe(&machine_id(vm)).state)
 }
 
 fn uses(vm: &VirtualMachine, vmip: &str, owner_uid: Option<&str>) -> bool {
@@ -227,6 +234,19 @@ async fn release(vmip: &Arc<VirtualMachineIPAddress>, user: Option<&str>, ctx: &
     }
     ctx.set_finalizers(&ctx.addresses, vmip.as_ref(), &[], &[FINALIZER]).await?;
     Ok(Action::await_change())
+}
+
+/// Deletes the address object that a machine owns. Answers whether it is gone.
+pub async fn delete_automatic(vm: &VirtualMachine, ctx: &Context) -> Result<bool, Error> {
+    let owned = ctx.addresses.get(&namespace(vm), &automatic_name(vm));
+    let owned = owned.filter(|vmip| vmip.owner_references().iter().any(|o| Some(&o.uid) == vm.meta().uid.as_ref()));
+    let Some(vmip) = owned else { return Ok(true) };
+    if vmip.meta().deletion_timestamp.is_none() {
+        ctx.delete_exactly(vmip.as_ref()).await?;
+    }
+    // It may have been waiting for this very machine.
+    ctx.wakeup.wake([vmip.key()]);
+    Ok(false)
 }
 
 /// Name of the address object that is made for a machine without `virtualMachineIPAddressName`. The same at every

@@ -8,7 +8,7 @@ use kube::runtime::controller::Action;
 
 use super::super::cache::{Watched, namespace};
 use super::super::graph::Kind;
-use super::super::{Context, Error, operation};
+use super::super::{Context, Error, address, operation};
 use super::changes::Pending;
 use super::gather::gather;
 use super::power::{Cause, Decision, Memory, Notice, Wanted, exists};
@@ -48,6 +48,10 @@ pub async fn run(vm: Arc<VirtualMachine>, ctx: &Context) -> Result<Action, Error
         if let Some(op) = ctx.operations.at(&key).filter(|op| operation::belongs_to(op, &vm)) {
             ctx.delete_exactly(op.as_ref()).await?;
         }
+    }
+    // The machine's object goes last: when it is gone, so is everything that was made for it.
+    if !address::delete_automatic(&vm, ctx).await? {
+        return report(vm, ctx).await;
     }
     let neighbours = ctx.wakeup.graph.lock().around(&vm.key());
     ctx.set_finalizers(&ctx.machines, vm.as_ref(), &[], &[FINALIZER]).await?;
