@@ -15,6 +15,7 @@ use super::placement::{Candidate, Resident, obstacle};
 use super::power::{Request, exists};
 use super::provision::{self, Provided};
 use crate::host::{MachineId, Observation, Seed, VolumeId, VolumeInfo, VolumeState};
+use crate::types::rules::sizing;
 use crate::types::{
     AddressPhase, AttachmentPhase, BlockDeviceKind, BlockDeviceRef, NetworkType, ProvisioningType, VirtualMachine,
     VirtualMachineBlockDeviceAttachment, VirtualMachineClass, VirtualMachineSpec,
@@ -146,7 +147,7 @@ pub fn gather(vm: Arc<VirtualMachine>, ctx: &Context) -> Gathered {
         address: address(&vm, &ns, ctx),
         provisioning: provisioning(&vm, &ns, ctx),
         request: operation::request_for(&vm, ctx),
-        sizing_problem: None,
+        sizing_problem: class.as_deref().and_then(|class| sizing_problem(&vm, class)),
         vm,
         id,
         observation,
@@ -156,6 +157,13 @@ pub fn gather(vm: Arc<VirtualMachine>, ctx: &Context) -> Gathered {
         attachments,
         unschedulable,
     }
+}
+
+fn sizing_problem(vm: &VirtualMachine, class: &VirtualMachineClass) -> Option<String> {
+    class.spec.sizing_policies.as_ref()?;
+    // Objects that came from the API encode.
+    let (class, vm) = (serde_json::to_value(class).ok()?, serde_json::to_value(vm).ok()?);
+    sizing::problem(&class, &vm)
 }
 
 fn attachments(vm: &VirtualMachine, ctx: &Context) -> Vec<Arc<VirtualMachineBlockDeviceAttachment>> {

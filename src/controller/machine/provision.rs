@@ -6,26 +6,12 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 
 use crate::host::Seed;
+use crate::types::rules::provisioning;
 
 /// Type of Secrets with user data.
 pub const CLOUD_INIT_SECRET: &str = "provisioning.virtualization.deckhouse.io/cloud-init";
 /// Type of Secrets with Windows answer files.
 pub const SYSPREP_SECRET: &str = "provisioning.virtualization.deckhouse.io/sysprep";
-
-/// First lines (or their beginnings) that cloud-init knows.
-const HEADERS: [&str; 11] = [
-    "#cloud-config",
-    "#!",
-    "#include",
-    "#cloud-boothook",
-    "#part-handler",
-    "#upstart-job",
-    "## template: jinja",
-    "MIME-Version:",
-    "Mime-Version:",
-    "Content-Type:",
-    "Content-type:",
-];
 
 /// What the guest gets.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,39 +70,9 @@ fn checked<'a>(
 }
 
 fn cloud_init(user_data: Vec<u8>, hostname: &str) -> Provided {
-    let warning = warning(&user_data);
+    let warnings = provisioning::warnings(&user_data);
+    let warning = (!warnings.is_empty()).then(|| format!("In the user data: {}.", warnings.join("; ")));
     Provided { seed: Seed::CloudInit { user_data, hostname: hostname.to_owned() }, warning }
-}
-
-/// What cloud-init will not like about the data.
-pub fn warning(user_data: &[u8]) -> Option<String> {
-    if user_data.starts_with(&[0x1f, 0x8b]) {
-        return None;
-    }
-    let Ok(text) = std::str::from_utf8(user_data) else {
-        return Some("The user data is neither text nor gzip: cloud-init will ignore it.".into());
-    };
-    let text = text.trim_start();
-    if !HEADERS.iter().any(|h| text.starts_with(h)) {
-        let first: String = text.lines().next().unwrap_or("").chars().take(40).collect();
-        return Some(format!(
-            "The user data begins with {first:?}, which cloud-init does not know: it will ignore it. Begin with \
-             #cloud-config or #!."
-        ));
-    }
-    let is_config = text.lines().next().is_some_and(|l| l.trim_end() == "#cloud-config");
-    if !is_config {
-        return None;
-    }
-    match serde_saphyr::from_str::<serde_json::Value>(text) {
-        Ok(serde_json::Value::Object(_) | serde_json::Value::Null) => None,
-        Ok(_) => Some("The cloud-config is not a YAML mapping: cloud-init will ignore it.".into()),
-        Err(error) => {
-            let line = error.to_string();
-            let line = line.lines().next().unwrap_or("").to_owned();
-            Some(format!("The cloud-config is not valid YAML: {line}"))
-        }
-    }
 }
 
 #[cfg(test)]
@@ -160,17 +116,9 @@ mod tests {
 
     #[test]
     fn data_that_cloud_init_ignores_is_a_warning() {
-        for (text, fine) in [
-            ("#cloud-config\nusers: []\n", true),
-            ("#!/bin/sh\n", true),
-            ("#cloud-config\n- a\n", false),
-            ("#cloud-config\nusers: [\n", false),
-            ("users: []\n", false),
-            ("#cloud-config-archive\n- a\n", true),
-        ] {
-            assert_eq!(warning(text.as_bytes()).is_none(), fine, "{text:?}");
+        for (text, fine) in [("#cloud-config\nusers: []\n", true), ("#!/bin/sh\n", true), ("users: []\n", false)] {
+            assert_eq!(inline(Some(text), "h").unwrap().warning.is_none(), fine, "{text:?}");
         }
-        assert_eq!(warning(&[0x1f, 0x8b, 0]), None);
         assert!(inline(Some(" \n"), "h").is_err());
     }
 }

@@ -9,6 +9,7 @@ use super::super::cache::namespace;
 use super::gather::{AddressFact, DeviceFact, Gathered, ProvisionFact};
 use crate::host::{BlockDevice, Cpu, CpuModel, Firmware, MachineSpec, Nic, OsType, VolumeId};
 use crate::types::quantity::parse_percent;
+use crate::types::rules::topology::sockets;
 use crate::types::{
     BlockDeviceKind, Bootloader, CpuTopology, CpuType, GuestOsType, VirtualMachineClass, VirtualMachineSpec,
 };
@@ -149,12 +150,7 @@ fn uuid(uid: &str) -> uuid::Uuid {
 
 /// Sockets and cores for a number of cores.
 pub fn topology(cores: i32) -> CpuTopology {
-    let sockets = match cores {
-        ..=16 => 1,
-        17..=32 => 2,
-        33..=64 => 4,
-        65.. => 8,
-    };
+    let sockets = i32::try_from(sockets(i64::from(cores))).unwrap_or(1);
     CpuTopology { sockets, cores_per_socket: (cores / sockets).max(1) }
 }
 

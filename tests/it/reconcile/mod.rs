@@ -47,7 +47,7 @@ async fn a_machine_starts_is_complete_and_leaves_nothing_behind() {
 
     w.delete("vm", "vm").await;
     w.gone("vm", "vm").await;
-    w.gone("vmip", name).await;
+    assert!(w.list("vmip").await.is_empty(), "the address outlived its machine");
     w.phase("vmipl", "ip-10-66-10-1", "Released").await;
     assert!(w.host.machines().is_empty());
     w.delete("vd", "vm-root").await;
@@ -250,6 +250,26 @@ async fn the_first_start_makes_node_and_classes_once() {
     w.start();
     w.settle().await;
     assert!(w.get("vmclass", "generic").await.is_none(), "a deleted class came back");
+}
+
+#[tokio::test]
+async fn classes_bind_their_machines() {
+    let w = World::new().await;
+    let policy = json!({"cores": {"min": 1, "max": 4}});
+    let class = |policies: Value| json!({"spec": {"cpu": {"type": "Host"}, "sizingPolicies": policies}});
+    w.create("vmclass", "small", class(json!([policy]))).await;
+    w.phase("vmclass", "small", "Ready").await;
+    w.running("vm", json!({"virtualMachineClassName": "small", "cpu": {"cores": 4, "coreFraction": "100%"}})).await;
+    let used = w.until("vmclass", "small", "in use", |o| condition(o, "InUse").0 == "True").await;
+    assert!(condition(&used, "InUse").2.contains("default/vm"), "{used:#}");
+    // A class that changes under a running machine closes the gate for its next start.
+    w.patch("vmclass", "small", json!({"spec": {"sizingPolicies": [{"cores": {"min": 1, "max": 2}}]}})).await;
+    w.until("vm", "vm", "too large", |o| condition(o, "SizingPolicyMatched").1 == "SizingPolicyNotMatched").await;
+    w.phase("vm", "vm", "Running").await;
+    w.delete("vmclass", "small").await;
+    w.phase("vmclass", "small", "Terminating").await;
+    w.delete("vm", "vm").await;
+    w.gone("vmclass", "small").await;
 }
 
 #[tokio::test]
