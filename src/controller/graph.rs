@@ -61,6 +61,11 @@ impl Graph {
     /// Records an object as it is now. Returns all keys that must look again.
     pub fn put(&mut self, key: &Key, uid: &str, links: Vec<Key>) -> BTreeSet<Key> {
         let mut wake = self.around(key);
+        // A class only wants to know who names it; that a machine's status changed is nothing to it.
+        if self.names.get(key) == Some(&links) && self.uid_of.get(key).is_some_and(|known| known == uid) {
+            wake.retain(|k| k.kind != Kind::Class || k == key);
+            return wake;
+        }
         self.unlink(key);
         if let Some(old) = self.uid_of.insert(key.clone(), uid.to_owned())
             && old != uid
@@ -144,6 +149,17 @@ mod tests {
         assert_eq!(g.naming(&disk("y"), Kind::Machine), [machine("a")]);
         assert_eq!(g.remove(&machine("a")), BTreeSet::from([machine("a"), disk("y")]));
         assert!(g.named_by.is_empty());
+    }
+
+    #[test]
+    fn a_class_is_woken_by_who_names_it_and_not_by_what_they_do() {
+        let class = Key::new(Kind::Class, "", "c");
+        let mut g = Graph::default();
+        assert!(g.put(&machine("a"), "1", vec![class.clone()]).contains(&class));
+        assert!(!g.put(&machine("a"), "1", vec![class.clone()]).contains(&class));
+        assert!(g.put(&machine("a"), "1", vec![]).contains(&class));
+        assert!(g.put(&class, "2", vec![]).contains(&class));
+        assert!(g.put(&class, "2", vec![]).contains(&class));
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub fn plan(f: &Facts) -> Plan {
     let no = |reason: &'static str, message: String| ("Attached", Status::False, reason, message);
     let (phase, plug, attached) = if let Some(conflict) = &f.conflict {
         (AttachmentPhase::Failed, false, no("Conflict", conflict.clone()))
-    } else if f.plugged && up {
+    } else if f.plugged && (up || f.phase == Some(MachinePhase::Pause)) {
         (AttachmentPhase::Attached, false, ("Attached", Status::True, "Attached", String::new()))
     } else if f.state != DeviceState::Ready {
         (AttachmentPhase::Pending, false, no("NotAttached", format!("Waits for {}.", f.device)))
@@ -139,6 +139,7 @@ mod tests {
         let full = Facts { full: true, ..facts() };
         let plugged = Facts { plugged: true, full: true, ..facts() };
         let conflict = Facts { conflict: Some("taken".into()), ..facts() };
+        let held = Facts { phase: Some(MachinePhase::Pause), plugged: true, ..facts() };
         let error = Facts { error: Some("no slot.".into()), ..facts() };
         for (f, phase, plug, reason) in [
             (facts(), InProgress, true, "AttachmentRequestSent"),
@@ -148,6 +149,7 @@ mod tests {
             (stopped, Pending, false, "NotAttached"),
             (full, Pending, false, "NotAttached"),
             (plugged, Attached, false, "Attached"),
+            (held, Attached, false, "Attached"),
             (conflict, Failed, false, "Conflict"),
             (error, InProgress, true, "AttachmentRequestSent"),
         ] {

@@ -129,8 +129,6 @@ pub struct Gathered {
     pub request: Option<Request>,
     /// Why its size does not fit its class.
     pub sizing_problem: Option<String>,
-    /// Why it cannot be placed on the node.
-    pub unschedulable: Option<String>,
 }
 
 /// Looks everything up.
@@ -142,7 +140,6 @@ pub fn gather(vm: Arc<VirtualMachine>, ctx: &Context) -> Gathered {
     let class = ctx.classes.get("", &vm.spec.virtual_machine_class_name);
     let attachments = attachments(&vm, ctx);
     let devices = vm.spec.block_device_refs.iter().map(|r| device(&vm, &ns, r, &attachments, ctx)).collect();
-    let unschedulable = if exists(&observation.state) { None } else { placement(&vm, class.as_deref(), ctx) };
     Gathered {
         address: address(&vm, &ns, ctx),
         provisioning: provisioning(&vm, &ns, ctx),
@@ -155,7 +152,6 @@ pub fn gather(vm: Arc<VirtualMachine>, ctx: &Context) -> Gathered {
         class,
         devices,
         attachments,
-        unschedulable,
     }
 }
 
@@ -309,7 +305,9 @@ fn provisioning(vm: &VirtualMachine, ns: &str, ctx: &Context) -> ProvisionFact {
     }
 }
 
-fn placement(vm: &VirtualMachine, class: Option<&VirtualMachineClass>, ctx: &Context) -> Option<String> {
+/// Why the machine cannot be placed on the node now. Looks at every running machine, so it is asked only for those
+/// that are about to start.
+pub fn misplaced(vm: &VirtualMachine, class: Option<&VirtualMachineClass>, ctx: &Context) -> Option<String> {
     let node = ctx.nodes.get("", &ctx.options.node_name)?;
     let candidate =
         Candidate { namespace: &namespace(vm), labels: vm.labels(), spec: &vm.spec, class: class.map(|c| &c.spec) };

@@ -38,7 +38,7 @@ pub mod status;
 pub mod translate;
 
 use backoff::Attempts;
-use gather::{AddressFact, Gathered, gather};
+use gather::{AddressFact, Gathered, gather, misplaced};
 use power::{Cause, Decision, Deed, Memory, Notice, Situation};
 use status::{Facts, Plugged};
 
@@ -124,12 +124,19 @@ fn decide(g: &Gathered, checks: &[gate::Check], ctx: &Context) -> Outcome {
         state: &g.observation.state,
         launch: g.observation.launch,
         request: g.request.as_ref(),
-        gate_open: gate_open && g.unschedulable.is_none(),
+        gate_open,
         restart_due: waits && automatic && g.vm.spec.run_policy != RunPolicy::AlwaysOff,
     };
     let mut decision = power::decide(&situation);
-    let mut waiting = g.unschedulable.clone().filter(|_| gate_open);
+    let mut waiting = None;
     let mut until = None;
+    if decision.deed == Deed::Start {
+        waiting = misplaced(&g.vm, g.class.as_deref(), ctx);
+        if waiting.is_some() {
+            decision.deed = Deed::None;
+            decision.notice = None;
+        }
+    }
     if let (Deed::Start, MachineState::Ended { reason, at }) = (decision.deed, &g.observation.state) {
         let uid = g.id.0.clone();
         let mut attempts = ctx.machine_memory.attempts.lock();
@@ -217,8 +224,8 @@ fn start(g: &Gathered, outcome: &mut Outcome, ctx: &Context) -> bool {
         outcome.waiting = Some(check.message.clone());
         return false;
     }
-    if again.unschedulable.is_some() {
-        outcome.waiting = again.unschedulable;
+    outcome.waiting = misplaced(&again.vm, again.class.as_deref(), ctx);
+    if outcome.waiting.is_some() {
         return false;
     }
     let submitted = translate::machine(&again, &ctx.options.cidrs).and_then(|spec| {

@@ -60,7 +60,6 @@ fn gathered() -> Gathered {
         provisioning: ProvisionFact::None,
         request: None,
         sizing_problem: None,
-        unschedulable: None,
     }
 }
 
