@@ -62,8 +62,8 @@ pub struct SshOptions {
     /// More arguments for the ssh program, split at blanks; may be repeated
     #[arg(long, value_name = "ARGS", alias = "local-ssh-opts", allow_hyphen_values = true)]
     pub ssh_args: Vec<String>,
-    /// For d8's sake: this computer's ssh program is what is used
-    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    /// Use this computer's ssh program (default if there is one); --local-ssh=false uses our own client
+    #[arg(long, value_name = "YES", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub local_ssh: Option<bool>,
 }
 

@@ -33,6 +33,23 @@ impl Drop for RawMode {
     }
 }
 
+/// Asks on the controlling terminal, without showing what is typed; `None` without a terminal or at its end.
+pub fn ask_secret(prompt: &str) -> std::io::Result<Option<String>> {
+    use rustix::termios::LocalModes;
+    use std::io::{BufRead, Write};
+    let Ok(mut tty) = std::fs::File::options().read(true).write(true).open("/dev/tty") else { return Ok(None) };
+    let saved = tcgetattr(&tty)?;
+    let mut silent = saved.clone();
+    silent.local_modes -= LocalModes::ECHO;
+    write!(tty, "{}", crate::types::text::printable(prompt))?;
+    tcsetattr(&tty, OptionalActions::Flush, &silent)?;
+    let mut line = String::new();
+    let read = std::io::BufReader::new(&tty).read_line(&mut line);
+    tcsetattr(&tty, OptionalActions::Now, &saved)?;
+    writeln!(tty)?;
+    if read? == 0 { Ok(None) } else { Ok(Some(line.trim_end_matches(['\r', '\n']).to_owned())) }
+}
+
 /// What a guest may have switched on in the user's terminal and what must not stay: mouse reports, bracketed paste,
 /// application keys, hidden cursor, colours, a scroll region, another character set; the alternate screen if `alt`.
 pub fn reset_sequence(alt: bool) -> Vec<u8> {

@@ -59,6 +59,15 @@ fn console_ssh_and_ports_of_one_guest() {
     };
     assert_eq!(nproc(&world), "1\n");
 
+    // The same with our own client.
+    let known = world.home().join("own-known").display().to_string();
+    let own = ["ssh", "cloud@linux-vm", "--local-ssh=false", "-i", &private, "--known-hosts", &known, "--command"];
+    let own = |command: &str| world.run(&[&own[..], &[command]].concat());
+    let output = own("nproc; echo wrong >&2; exit 7");
+    assert_eq!(output.status.code(), Some(7), "{output:?}");
+    assert_eq!(output.stdout, b"1\n");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("wrong"), "{output:?}");
+
     // Two connections through one forwarded port at the same time.
     let mut forward = world.command(&["port-forward", "linux-vm", ":22"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut said = String::new();
@@ -91,5 +100,6 @@ fn console_ssh_and_ports_of_one_guest() {
     assert_eq!(&version, b"RFB ");
     proxy.kill().unwrap();
     proxy.wait().unwrap();
-    world.leaves_nothing();
+    world.ok(&["delete", "vm", "linux-vm"]);
+    assert!(world.qemu_pids().is_empty());
 }

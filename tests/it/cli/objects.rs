@@ -122,7 +122,7 @@ fn errors_have_codes_and_say_what_to_do() {
     assert_eq!(output.status.code(), Some(6));
     assert!(text(&output.stderr).contains("memroy"), "{}", text(&output.stderr));
     // One bad object does not keep the good one out.
-    let both = format!("{}---\n{MACHINE}", MACHINE.replace("1Gi", "-1").replace("linux-vm\n", "bad\n"));
+    let both = format!("{}---\n{MACHINE}", MACHINE.replace("cores: 1", "cores: 0").replace("linux-vm\n", "bad\n"));
     let output = piped(&world, &["apply", "-f", "-"], &both);
     assert_eq!(output.status.code(), Some(6));
     assert_eq!(text(&output.stdout), format!("{FULL} created\n"));

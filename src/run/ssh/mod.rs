@@ -1,4 +1,5 @@
-//! `ssh` and `scp`: this computer's programs, with a proxy command that goes through the engine.
+//! `ssh` and `scp`: this computer's programs, with a proxy command that goes through the engine. Without an ssh
+//! program, or with `--local-ssh=false`, our own client does it.
 
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
@@ -11,18 +12,45 @@ use super::Context;
 use super::apply::kind;
 use super::failure::{Failure, code};
 
+mod client;
+mod shell;
+
 /// Runs `ssh`.
 pub async fn ssh(context: &Context, args: SshArgs) -> Result<(), Failure> {
     let (user, machine) = target::login(&args.target).map_err(Failure::usage)?;
     let way = Way::to(context, &machine, &args.options).await?;
+    let user = login(user, &args.options);
+    let text = args.command.clone().or_else(|| (!args.rest.is_empty()).then(|| args.rest.join(" ")));
+    if !args.options.local_ssh.unwrap_or_else(|| installed("ssh")) {
+        return own(context, way, user, text.as_deref()).await;
+    }
     let mut command = Command::new("ssh");
     command.args(way.options()?).arg("-p").arg(args.options.port.to_string());
-    command.arg("-l").arg(login(user, &args.options)).arg("--").arg(&way.host);
-    if let Some(text) = &args.command {
-        command.arg(text);
-    }
-    command.args(&args.rest);
+    command.arg("-l").arg(user).arg("--").arg(&way.host);
+    command.args(text);
     finish(command, "ssh")
+}
+
+/// Logs in with our own client.
+async fn own(context: &Context, way: Way, user: String, command: Option<&str>) -> Result<(), Failure> {
+    let session = &context.session;
+    let stream = session.port_forward(&way.namespace, &way.name, way.options.port, false).await?;
+    let login = client::Login {
+        user,
+        key_alias: way.key_alias,
+        identity: way.options.identity_file,
+        known_hosts: way.options.known_hosts,
+    };
+    let handle = client::open(stream, &login).await?;
+    match shell::run(&handle, command).await? {
+        0 => Ok(()),
+        code => Err(Failure::quiet(code)),
+    }
+}
+
+fn installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
 
 /// Runs `scp`.
@@ -61,6 +89,8 @@ fn login(user: Option<String>, options: &SshOptions) -> String {
 
 /// How to reach a machine.
 struct Way {
+    name: String,
+    namespace: String,
     /// `NAME.NAMESPACE`.
     host: String,
     /// Name under which the host key is kept: a machine made anew under the same name is another host.
@@ -79,7 +109,14 @@ impl Way {
         let exe = std::env::current_exe()?;
         let exe = exe.to_str().ok_or_else(|| Failure::new("this program's path is not UTF-8"))?;
         let proxy = proxy_command(exe, &context.global, &host, options.port);
-        Ok(Self { key_alias: format!("{host}.{uid}"), host, proxy, options: options.clone() })
+        Ok(Self {
+            name: machine.name.clone(),
+            namespace: namespace.to_owned(),
+            key_alias: format!("{host}.{uid}"),
+            host,
+            proxy,
+            options: options.clone(),
+        })
     }
 
     fn options(&self) -> Result<Vec<OsString>, Failure> {
