@@ -60,12 +60,7 @@ impl FromStr for Chord {
         let unknown = || ChordError::Unknown(text.to_string());
         let mut modifiers = KeyModifiers::NONE;
         let mut rest = text.trim();
-        loop {
-            let Some((head, tail)) =
-                rest.split_once(['-', '+']).filter(|(head, tail)| !head.is_empty() && !tail.is_empty())
-            else {
-                break;
-            };
+        while let Some((head, tail)) = split_modifier(rest) {
             modifiers |= match head.to_ascii_lowercase().as_str() {
                 "ctrl" | "c" | "control" => KeyModifiers::CONTROL,
                 "alt" | "a" | "m" | "meta" => KeyModifiers::ALT,
@@ -110,6 +105,11 @@ impl FromStr for Chord {
         }
         Ok(Self { text: text.trim().to_ascii_lowercase(), bytes })
     }
+}
+
+/// `ctrl-x` as `ctrl` and `x`; a dash or plus that is the key itself stays.
+fn split_modifier(text: &str) -> Option<(&str, &str)> {
+    text.split_once(['-', '+']).filter(|(head, tail)| !head.is_empty() && !tail.is_empty())
 }
 
 #[cfg(test)]

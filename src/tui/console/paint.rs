@@ -301,7 +301,7 @@ fn draw_screen(frame: &Frame, area: Rect, buffer: &mut Buffer, theme: &Theme, fa
                 style = style.patch(matched);
             }
             if cell.selected {
-                style = style.patch(selected).add_modifier(Modifier::REVERSED);
+                style = style.patch(selected);
             }
             out.set_style(style);
         }

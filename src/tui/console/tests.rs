@@ -203,8 +203,9 @@ fn read_only_consoles_take_no_input() {
     press(&mut pane, KeyCode::Char('r'));
     press(&mut pane, KeyCode::Enter);
     let notice = Request::Notice("read-only: press ctrl-] and r to type again".into());
-    assert_eq!(press(&mut pane, KeyCode::Char('x')), [notice.clone()]);
-    assert_eq!(pane.paste("x"), [notice]);
+    let expected = [notice];
+    assert_eq!(press(&mut pane, KeyCode::Char('x')), expected);
+    assert_eq!(pane.paste("x"), expected);
     assert!(screen(&pane).contains("read-only"));
 }
 
