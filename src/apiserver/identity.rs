@@ -42,13 +42,13 @@ impl Role {
     }
 }
 
-/// Who is at the other end of a connection, for listeners that look for that. Put into a request's extensions.
+/// Who is at the other end of a connection. Put into a request's extensions by the listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Caller {
-    /// Somebody who has shown who they are.
-    Known(Identity),
-    /// Nobody known.
-    Unknown,
+pub struct Peer {
+    /// Who; `None` for somebody who has not shown who they are.
+    pub identity: Option<Identity>,
+    /// Where from: an address, or the user id at the other end of a socket.
+    pub source: String,
 }
 
 /// Who asks.
@@ -63,15 +63,6 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Somebody who has not shown who they are, for what is open to all.
-    pub fn nobody() -> Self {
-        Self {
-            user: "system:anonymous".to_owned(),
-            groups: vec!["system:unauthenticated".to_owned()],
-            role: Role::View,
-        }
-    }
-
     /// The owner of the daemon.
     pub fn owner() -> Self {
         Self {

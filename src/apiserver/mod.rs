@@ -11,6 +11,7 @@
 pub mod admission;
 pub mod apply;
 mod apply_call;
+pub mod audit;
 pub mod body;
 pub mod core_kinds;
 pub mod decode;
@@ -54,14 +55,15 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::json;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use crate::store::{Expect, Key, Store, Write, WriteError};
-use identity::{Action, Caller, Identity};
+use identity::{Action, Identity, Peer};
 use request::{Collection, Part, Query, Route};
 use status::Failure;
 
+pub use audit::Audit;
 pub use serve::serve_unix;
 pub use tls::{Authority, Tls, serve_tls};
 
@@ -82,6 +84,8 @@ pub struct Options {
     pub uploads: Option<Arc<dyn UploadSink>>,
     /// Subnets for machine addresses; `None` when unknown, so that addresses are not checked against them.
     pub networks: Option<Vec<ipnet::Ipv4Net>>,
+    /// Takes a line for each request from outside this process.
+    pub audit: Option<Arc<Audit>>,
     /// Ends watches, streams and background work.
     pub shutdown: CancellationToken,
 }
@@ -93,6 +97,7 @@ impl Default for Options {
             dialer: None,
             uploads: None,
             networks: None,
+            audit: None,
             shutdown: CancellationToken::new(),
         }
     }
@@ -105,17 +110,33 @@ pub struct Api {
     started: OnceCell<()>,
     /// Held while a write that depends on other objects is checked and done.
     alone: tokio::sync::Mutex<()>,
+    /// Requests that may be under way at once, watches and streams not counted.
+    reads: Semaphore,
+    writes: Semaphore,
 }
 
 /// Makes the service. It answers in this process (`kube::Client::new(router, "default")`) as well as on a socket
 /// ([`serve_unix`]). Background work starts with the first request, so a Tokio runtime is needed only then.
 pub fn router(store: Store, options: Options) -> Router {
-    let api = Arc::new(Api { store, options, started: OnceCell::new(), alone: tokio::sync::Mutex::new(()) });
+    let api = Arc::new(Api {
+        store,
+        options,
+        started: OnceCell::new(),
+        alone: tokio::sync::Mutex::new(()),
+        reads: Semaphore::new(400),
+        writes: Semaphore::new(200),
+    });
     Router::new().fallback(entrance).with_state(api)
 }
 
 async fn entrance(State(api): State<Arc<Api>>, request: Request<Body>) -> Response<Body> {
+    let received = jiff::Timestamp::now();
     let (parts, body) = request.into_parts();
+    let id = uuid::Uuid::new_v4().to_string();
+    let audited = api.options.audit.clone().zip(parts.extensions.get::<Peer>().cloned());
+    let audited =
+        audited.map(|(audit, peer)| (audit, peer, parts.method.clone(), parts.uri.clone(), parts.headers.clone()));
+
     let handled = AssertUnwindSafe(api.handle(parts, body)).catch_unwind().await;
     let mut response = match handled {
         Ok(Ok(response)) => response,
@@ -123,30 +144,63 @@ async fn entrance(State(api): State<Arc<Api>>, request: Request<Body>) -> Respon
         Err(_) => Failure::internal("the server failed to handle this request; see its log").response(),
     };
     let headers = response.headers_mut();
-    if let Ok(id) = HeaderValue::try_from(uuid::Uuid::new_v4().to_string()) {
+    if let Ok(id) = HeaderValue::try_from(&id) {
         headers.insert("audit-id", id);
     }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
+
+    if let Some((audit, peer, method, uri, headers)) = audited {
+        let route = request::route(uri.path()).ok();
+        let watch = is_watch(&Query::of(&uri).unwrap_or_default());
+        let action = route.as_ref().and_then(|route| {
+            let (action, namespace) = Action::of(route, &method, watch)?;
+            Some((action, namespace, route.name()))
+        });
+        audit.record(&audit::Record {
+            id: &id,
+            received,
+            method: method.as_str(),
+            uri: &uri,
+            headers: &headers,
+            who: peer.identity.as_ref(),
+            source: &peer.source,
+            action,
+            code: response.status().as_u16(),
+            goes_on: watch || response.status() == StatusCode::SWITCHING_PROTOCOLS,
+        });
+    }
     response
+}
+
+/// Whether a list is to go on as a watch. A word that is neither yes nor no is refused elsewhere.
+fn is_watch(query: &Query) -> bool {
+    query.flag("watch").ok().flatten().unwrap_or(false)
 }
 
 impl Api {
     async fn handle(self: &Arc<Self>, mut parts: Parts, body: Body) -> Result<Response<Body>, Failure> {
         self.started.get_or_try_init(|| self.start()).await?;
         let route = request::route(parts.uri.path());
-        if let (Ok(Route::Health | Route::Version), Some(Caller::Unknown)) = (&route, parts.extensions.get()) {
-            // Open to all, as in Kubernetes.
-            parts.extensions.insert(Caller::Known(Identity::nobody()));
+        if let Ok(Route::Health) = route {
+            return health(&parts.method);
+        }
+        if let Ok(Route::Version) = route {
+            return self.version(&parts);
         }
         let who = identify(&parts)?;
         let route = route?;
         let query = Query::of(&parts.uri)?;
-        if let Some((action, namespace)) = Action::of(&route, &parts.method, query.flag("watch")?.unwrap_or(false)) {
+        let watch = is_watch(&query);
+        if let Some((action, namespace)) = Action::of(&route, &parts.method, watch) {
             who.require(&action, namespace)?;
         }
+        let _slot = match route {
+            Route::Stream(..) | Route::Upload(_) => None,
+            _ if watch => None,
+            _ => Some(self.slot(&parts.method)?),
+        };
         match route {
-            Route::Health => health(&parts.method),
-            Route::Version => self.version(&parts),
+            Route::Health | Route::Version => Err(Failure::no_such_path()),
             Route::Discovery(path) => {
                 read_only(&parts.method)?;
                 let path: Vec<&str> = path.iter().map(String::as_str).collect();
@@ -180,6 +234,13 @@ impl Api {
                 upload::receive(self.options.uploads.as_deref(), &token, &parts.method, &parts.headers, body).await
             }
         }
+    }
+
+    /// A place among the requests that are under way.
+    fn slot(&self, method: &Method) -> Result<SemaphorePermit<'_>, Failure> {
+        let reads = matches!(*method, Method::GET | Method::HEAD);
+        let slots = if reads { &self.reads } else { &self.writes };
+        slots.try_acquire().map_err(|_| Failure::too_many_requests())
     }
 
     fn version(&self, parts: &Parts) -> Result<Response<Body>, Failure> {
@@ -362,13 +423,14 @@ async fn take(body: Body) -> Result<Bytes, Failure> {
     }
 }
 
-/// Who asks. Without a word from the listener the request comes from this process or through the socket that only
-/// its owner can open. Bearer tokens are not issued, so one is always wrong.
+/// Who asks. Without a word from a listener the request comes from this process. Bearer tokens are not issued, so one
+/// is always wrong.
 fn identify(parts: &Parts) -> Result<Identity, Failure> {
-    let who = match parts.extensions.get::<Caller>() {
-        Some(Caller::Known(identity)) => identity.clone(),
-        Some(Caller::Unknown) => return Err(Failure::unauthorized()),
-        None if parts.headers.contains_key(header::AUTHORIZATION) => return Err(Failure::unauthorized()),
+    if parts.headers.contains_key(header::AUTHORIZATION) {
+        return Err(Failure::unauthorized());
+    }
+    let who = match parts.extensions.get::<Peer>() {
+        Some(peer) => peer.identity.clone().ok_or_else(Failure::unauthorized)?,
         None => Identity::owner(),
     };
     // To pass over these would be to act with more rights than were asked for.

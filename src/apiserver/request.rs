@@ -97,6 +97,16 @@ pub enum Route {
     Upload(String),
 }
 
+impl Route {
+    /// The name of the one object that it is about.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Object(_, name, _) | Self::Stream(_, name, _) => Some(name),
+            _ => None,
+        }
+    }
+}
+
 const REVIEWS: [(&str, &str); 3] = [
     ("authorization.k8s.io", "selfsubjectaccessreviews"),
     ("authorization.k8s.io", "selfsubjectrulesreviews"),

@@ -16,7 +16,7 @@ use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::identity::Caller;
+use super::identity::{Identity, Peer};
 
 /// How long open requests may take after shutdown began. Watches and streams end by themselves.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
@@ -45,7 +45,10 @@ pub async fn serve_unix(listener: UnixListener, router: Router, shutdown: Cancel
                 continue;
             }
         };
-        let connection = connection(stream, router.clone(), None, &graceful);
+        // Only its owner can open the socket; which user that was, is for the audit log.
+        let uid = stream.peer_cred().map_or_else(|_| "uid:?".to_owned(), |c| format!("uid:{}", c.uid()));
+        let peer = Peer { identity: Some(Identity::owner()), source: uid };
+        let connection = connection(stream, router.clone(), peer, &graceful);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection");
@@ -80,21 +83,19 @@ fn passes(error: &io::Error) -> bool {
     ) || error.raw_os_error().is_some_and(|code| DESCRIPTORS.contains(&code))
 }
 
-/// One connection, HTTP/1.1 or HTTP/2, upgrades included. `caller` is who the listener found out to be at the other
-/// end, if it looks for that.
+/// One connection, HTTP/1.1 or HTTP/2, upgrades included. `peer` is who the listener found to be at the other
+/// end.
 pub(super) fn connection<S>(
     stream: S,
     router: Router,
-    caller: Option<Caller>,
+    peer: Peer,
     graceful: &GracefulShutdown,
 ) -> impl Future<Output = Result<(), Box<dyn std::error::Error + Send + Sync>>> + Send + 'static
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = router.map_request(move |mut request: Request<hyper::body::Incoming>| {
-        if let Some(caller) = &caller {
-            request.extensions_mut().insert(caller.clone());
-        }
+        request.extensions_mut().insert(peer.clone());
         request.map(Body::new)
     });
     let service = TowerToHyperService::new(service.map_err(|never: Infallible| match never {}));

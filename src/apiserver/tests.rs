@@ -211,7 +211,8 @@ async fn streams_are_websockets() {
 
     let (near, far) = tokio::io::duplex(4096);
     let graceful = GracefulShutdown::new();
-    tokio::spawn(serve::connection(far, server.router.clone(), None, &graceful));
+    let peer = Peer { identity: Some(Identity::owner()), source: "test".to_owned() };
+    tokio::spawn(serve::connection(far, server.router.clone(), peer, &graceful));
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(near)).await.unwrap();
     tokio::spawn(connection.with_upgrades());
     let upgrade = |path: String| {
@@ -244,6 +245,40 @@ async fn streams_are_websockets() {
     socket.send(Message::Binary(Bytes::from_static(b"q"))).await.unwrap();
     let end = socket.next().await.unwrap().unwrap();
     assert!(matches!(&end, Message::Close(Some(frame)) if u16::from(frame.code) == 1000), "{end:?}");
+}
+
+#[tokio::test]
+async fn requests_from_outside_are_audited_and_need_rights() {
+    let log = tempfile::tempdir().unwrap();
+    let path = log.path().join("audit.log");
+    let audit = Some(Arc::new(Audit::open(&path).unwrap()));
+    let server = Server::with(Options { audit, ..Options::default() });
+    let viewer = Identity { user: "anna".to_owned(), groups: Vec::new(), role: identity::Role::View };
+    for (identity, method, uri, want) in [
+        (None, "GET", "/version", 200),
+        (None, "GET", CM, 401),
+        (Some(viewer.clone()), "GET", CM, 200),
+        (Some(viewer.clone()), "DELETE", CM, 403),
+        (Some(viewer), "GET", "/api/v1/secrets", 403),
+        (Some(Identity::owner()), "GET", "/api/v1/secrets", 200),
+    ] {
+        let peer = Peer { identity, source: "test".to_owned() };
+        let request = Request::builder().method(method).uri(uri).extension(peer).body(Body::empty()).unwrap();
+        assert_eq!(server.raw(request).await.status(), want, "{method} {uri}");
+    }
+    // From inside, so not audited.
+    assert_eq!(server.get(CM).await.0, 200);
+    let lines = loop {
+        let text = std::fs::read_to_string(&path).unwrap();
+        if text.lines().count() >= 6 {
+            break text;
+        }
+        tokio::task::yield_now().await;
+    };
+    let told: Vec<Value> = lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let codes: Vec<&Value> = told.iter().map(|t| &t["responseStatus"]["code"]).collect();
+    assert_eq!(codes, [200, 401, 200, 403, 403, 200]);
+    assert_eq!((&told[3]["verb"], &told[3]["user"]["username"]), (&json!("deletecollection"), &json!("anna")));
 }
 
 /// Takes what is not empty, for one token.

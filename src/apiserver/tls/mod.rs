@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::identity::{Caller, Identity, Role};
+use super::identity::{Identity, Peer, Role};
 use super::serve::{self, CONNECTIONS, GRACE};
 
 pub use authority::{Authority, Identified, TlsError, write_private};
@@ -120,8 +120,8 @@ pub async fn serve_tls(listener: TcpListener, router: Router, tls: Tls, shutdown
                 (listener.accept().await, slot)
             } => accepted,
         };
-        let (stream, slot) = match accepted {
-            (Ok((stream, _)), slot) => (stream, slot),
+        let ((stream, source), slot) = match accepted {
+            (Ok((stream, source)), slot) => ((stream, source.ip().to_string()), slot),
             (Err(error), _) => {
                 serve::survive(error).await?;
                 continue;
@@ -132,8 +132,8 @@ pub async fn serve_tls(listener: TcpListener, router: Router, tls: Tls, shutdown
             stream.set_nodelay(true).ok();
             let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await else { return };
             let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first());
-            let caller = certificate.and_then(|c| identity(c)).map_or(Caller::Unknown, Caller::Known);
-            let connection = serve::connection(stream, router, Some(caller), &graceful);
+            let peer = Peer { identity: certificate.and_then(|c| identity(c)), source };
+            let connection = serve::connection(stream, router, peer, &graceful);
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection");
             }

@@ -105,10 +105,14 @@ async fn serve(paths: &Paths, foreground: bool) -> Result<(), Failure> {
     tracing::info!(accelerator = facts.accelerator, reason = facts.accelerator_reason, "accelerator");
     let store_file = store.path().to_path_buf();
     let shutdown = CancellationToken::new();
+    let audit_file = paths.state.join("audit.log");
+    let audit = apiserver::Audit::open(&audit_file)
+        .map_err(|e| Failure::new(format!("cannot write the audit log {}: {e}", audit_file.display())))?;
     let options = apiserver::Options {
         dialer: Some(Arc::new(Dialer::new(Arc::clone(&host)))),
         uploads: Some(Arc::new(Uploads::new(Arc::clone(&host)))),
         networks: Some(settings.host.virtual_machine_cidrs.clone()),
+        audit: Some(Arc::new(audit)),
         shutdown: shutdown.clone(),
         ..apiserver::Options::default()
     };
