@@ -71,7 +71,9 @@ impl Screen {
 
     /// Forgets what is on the screen: the next drawing sends everything.
     pub fn forget(&mut self) -> io::Result<()> {
-        self.terminal.clear()
+        // Not `clear`, which asks the terminal where its cursor is: the answer may be a key press away, or never come.
+        let size = self.terminal.size()?;
+        self.terminal.resize(ratatui::layout::Rect::new(0, 0, size.width, size.height))
     }
 
     /// Puts text into the clipboard.

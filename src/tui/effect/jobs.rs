@@ -198,7 +198,7 @@ async fn upload(
     let (id, news) = (progress.id, progress.news.clone());
     let last = Arc::new(AtomicU64::new(u64::MAX));
     let hook = Arc::new(move |p: UploadProgress| {
-        let percent = if p.total == 0 { 100 } else { p.sent * 100 / p.total };
+        let percent = (p.sent * 100).checked_div(p.total).unwrap_or(100);
         if last.swap(percent, Ordering::Relaxed) == percent {
             return;
         }

@@ -2,18 +2,15 @@
 
 use serde_json::Value;
 
-use super::super::action::{ACTIONS, Action, Possible, Scope, possible};
+use super::super::action::{ACTIONS, Action, Possible, Scope};
 use super::super::input::Input;
-use super::super::message::{Effect, Job, Kind, ObjectRef};
-use super::super::overlay::{
-    self, Ask, Chosen, CommandLine, Confirm, FilterLine, Help, Menu, MenuItem, Overlay, Purpose, Surety, Then,
-};
+use super::super::message::{Effect, Kind, ObjectRef};
+use super::super::overlay::{self, Ask, Chosen, CommandLine, FilterLine, Help, Menu, MenuItem, Overlay, Purpose};
 use super::super::palette::Palette;
-use super::super::screens::why::why;
-use super::super::screens::{Document, Entries, Mode, View, creatable, kind_noun, kind_title};
-use super::super::state::{Front, Link, Scroll, State, machine_kind};
+use super::super::screens::{Document, Entries, Mode, View, creatable, kind_noun};
+use super::super::state::{Front, Scroll, State, machine_kind};
 use super::super::text::count;
-use super::{consoles, edits, go};
+use super::{ask, consoles, edits, go};
 use crate::client::OperationType;
 use crate::types::kinds::{self, KINDS};
 use crate::types::text::printable;
@@ -115,7 +112,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::Describe => document(state, Mode::Describe),
         Action::Yaml => document(state, Mode::Yaml),
         Action::Edit | Action::EditExternal => return edits::open(state, action == Action::EditExternal),
-        Action::Delete => delete(state),
+        Action::Delete => ask::delete(state),
         Action::Copy => {
             if let View::Text(document) = state.view() {
                 let text = document.text();
@@ -131,21 +128,21 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
             }
         }
         Action::Upload => upload(state),
-        Action::Start => return power(state, OperationType::Start, false),
-        Action::Stop => return power(state, OperationType::Stop, false),
-        Action::ForceStop => return power(state, OperationType::Stop, true),
-        Action::Restart => return power(state, OperationType::Restart, false),
-        Action::ForceRestart => return power(state, OperationType::Restart, true),
-        Action::Evict => return power(state, OperationType::Evict, false),
+        Action::Start => return ask::power(state, OperationType::Start, false),
+        Action::Stop => return ask::power(state, OperationType::Stop, false),
+        Action::ForceStop => return ask::power(state, OperationType::Stop, true),
+        Action::Restart => return ask::power(state, OperationType::Restart, false),
+        Action::ForceRestart => return ask::power(state, OperationType::Restart, true),
+        Action::Evict => return ask::power(state, OperationType::Evict, false),
         Action::Console => {
             let mut effects = Vec::new();
-            for (object, _) in targets(state) {
+            for (object, _) in ask::targets(state) {
                 effects.extend(consoles::open(state, &object));
             }
             return effects;
         }
         Action::Attach => return edits::attach(state),
-        Action::Detach => detach(state),
+        Action::Detach => ask::detach(state),
         Action::NextMatch | Action::PreviousMatch => {
             if let View::Text(document) = state.view_mut() {
                 document.step(action == Action::NextMatch);
@@ -277,224 +274,6 @@ fn scroll(scroll: &Scroll, step: isize, absolute: Option<usize>) {
     }
 }
 
-/// The marked rows (those the filter hides first), or what is at hand.
-fn targets(state: &State) -> Vec<(ObjectRef, std::sync::Arc<Value>)> {
-    if let (View::List(list), Some(feed)) = (state.view(), state.list())
-        && feed.table.marked() > 0
-    {
-        return feed
-            .table
-            .marked_rows()
-            .into_iter()
-            .map(|(row, _)| {
-                let object = ObjectRef { kind: list.kind, namespace: row.namespace.clone(), name: row.name.clone() };
-                (object, row.object.clone())
-            })
-            .collect();
-    }
-    state.at_hand().into_iter().collect()
-}
-
-fn place(state: &State) -> String {
-    match &state.link {
-        Link::Connected(info) => match &info.engine {
-            crate::client::Engine::Local { .. } => "this host".into(),
-            crate::client::Engine::Cluster { context } => format!("cluster {}", printable(context)),
-        },
-        _ => "nowhere".into(),
-    }
-}
-
-fn power(state: &mut State, operation: OperationType, force: bool) -> Vec<Effect> {
-    let action = match (operation, force) {
-        (OperationType::Start, _) => Action::Start,
-        (OperationType::Stop, false) => Action::Stop,
-        (OperationType::Stop, true) => Action::ForceStop,
-        (OperationType::Restart, false) => Action::Restart,
-        (OperationType::Restart, true) => Action::ForceRestart,
-        (OperationType::Evict | OperationType::Migrate, _) => Action::Evict,
-    };
-    let mut skipped = Vec::new();
-    let mut chosen = Vec::new();
-    for (object, content) in targets(state) {
-        match possible(action, object.kind.0.kind, &content) {
-            Possible::Yes => chosen.push((object, content)),
-            Possible::No(reason) => skipped.push(format!("{}: {reason}", object.path())),
-            Possible::Absent => {}
-        }
-    }
-    if chosen.is_empty() {
-        let reason = skipped.into_iter().next().unwrap_or_else(|| "no machine is at hand".into());
-        state.hint(format!("{} is not possible: {reason}", action.row().label));
-        return Vec::new();
-    }
-    let verb = match (operation, force) {
-        (OperationType::Start, _) => "Start",
-        (OperationType::Stop, false) => "Stop",
-        (OperationType::Stop, true) => "Force stop",
-        (OperationType::Restart, false) => "Restart",
-        (OperationType::Restart, true) => "Force restart",
-        (OperationType::Evict | OperationType::Migrate, _) => "Migrate",
-    };
-    let jobs: Vec<(String, Option<ObjectRef>, Job)> = chosen
-        .iter()
-        .map(|(object, _)| {
-            let job = Job::Operation { machine: object.clone(), operation, force };
-            (format!("{verb} {}", object.path()), Some(object.clone()), job)
-        })
-        .collect();
-    if matches!(operation, OperationType::Start | OperationType::Evict | OperationType::Migrate) {
-        if let Some(feed) = state.list_mut() {
-            feed.table.clear_marks();
-        }
-        return jobs.into_iter().map(|(title, object, job)| overlay::run(state, title, object, job)).collect();
-    }
-    let what = match chosen.as_slice() {
-        [(object, _)] => object.path(),
-        many => count(many.len(), "machine", "machines"),
-    };
-    let mut body = Vec::new();
-    for (object, content) in chosen.iter().take(6) {
-        body.push(consequence(object, content, operation, force, chosen.len() > 1));
-    }
-    if chosen.len() > 6 {
-        body.push(format!("and {} more", chosen.len() - 6));
-    }
-    if !skipped.is_empty() {
-        body.push(format!("Left out: {}", skipped.join("; ")));
-    }
-    state.overlays.push(Overlay::Confirm(Confirm {
-        title: format!("{verb} {what} on {}?", place(state)),
-        body,
-        surety: Surety::Yes,
-        then: Then::Run(jobs),
-    }));
-    Vec::new()
-}
-
-/// What a stop or restart means for this machine, in words.
-fn consequence(object: &ObjectRef, content: &Value, operation: OperationType, force: bool, named: bool) -> String {
-    let mut parts = Vec::new();
-    let grace = content["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap_or(60);
-    if force {
-        parts.push("power cut: the guest cannot save anything".to_owned());
-    } else {
-        parts.push(format!("the guest has {grace} s to shut down, then its power is cut"));
-    }
-    let disks = content["spec"]["blockDeviceRefs"].as_array().map_or(0, Vec::len);
-    if operation == OperationType::Stop {
-        parts.push(format!("{} kept", count(disks, "device is", "devices are")));
-    }
-    let waiting = content["status"]["restartAwaitingChanges"].as_array().map_or(0, Vec::len);
-    if waiting > 0 {
-        parts.push(format!("{} effect", count(waiting, "waiting change takes", "waiting changes take")));
-    }
-    if operation == OperationType::Restart
-        && let Some(why) = why(content)
-    {
-        parts.push(format!("it would NOT come up again: {} ({})", why.message, why.what));
-    }
-    let text = parts.join("; ") + ".";
-    if named { format!("{}: {text}", object.path()) } else { first_upper(&text) }
-}
-
-fn first_upper(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map(|c| c.to_uppercase().collect::<String>() + chars.as_str()).unwrap_or_default()
-}
-
-fn delete(state: &mut State) {
-    let mut chosen: Vec<(ObjectRef, std::sync::Arc<Value>)> = Vec::new();
-    for (object, content) in targets(state) {
-        if possible(Action::Delete, object.kind.0.kind, &content) == Possible::Yes {
-            chosen.push((object, content));
-        }
-    }
-    let Some((first, content)) = chosen.first() else { return };
-    let noun = kind_noun(first.kind.0);
-    let (title, name) = match chosen.as_slice() {
-        [_] => (format!("Delete {noun} {} on {}?", first.path(), place(state)), printable(&first.name).into_owned()),
-        many => {
-            let what = kind_title(first.kind.0).to_lowercase();
-            (format!("Delete {} {what} on {}?", many.len(), place(state)), format!("delete {}", many.len()))
-        }
-    };
-    let mut body = vec![loss(first, content)];
-    if chosen.len() > 1 {
-        let names: Vec<String> = chosen.iter().map(|(o, _)| o.path()).collect();
-        body.insert(0, names.join(", "));
-        let hidden = state.list().map_or(0, |f| f.table.marked_rows().iter().filter(|(_, h)| *h).count());
-        if hidden > 0 {
-            body.insert(1, format!("{} not shown by the filter.", count(hidden, "of them is", "of them are")));
-        }
-    }
-    let jobs = chosen
-        .iter()
-        .map(|(object, _)| {
-            let title = format!("Delete {} {}", kind_noun(object.kind.0), object.path());
-            (title, Some(object.clone()), Job::Delete(object.clone()))
-        })
-        .collect();
-    state.overlays.push(Overlay::Confirm(Confirm {
-        title,
-        body,
-        surety: Surety::Name { name, input: Input::default() },
-        then: Then::Run(jobs),
-    }));
-}
-
-/// What goes away with an object, in words.
-fn loss(object: &ObjectRef, content: &Value) -> String {
-    let users = || {
-        let list = content["status"]["attachedToVirtualMachines"].as_array();
-        list.into_iter()
-            .flatten()
-            .filter_map(|u| u["name"].as_str())
-            .map(|n| printable(n).into_owned())
-            .collect::<Vec<_>>()
-    };
-    match object.kind.0.kind {
-        "VirtualMachine" => {
-            let phase = content["status"]["phase"].as_str().unwrap_or_default();
-            let disks: Vec<String> = content["spec"]["blockDeviceRefs"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(|d| d["name"].as_str())
-                .map(|n| printable(n).into_owned())
-                .collect();
-            let running = if phase == "Running" { "It is running and is stopped first. " } else { "" };
-            format!("{running}Its disks and images are kept: {}.", disks.join(", "))
-        }
-        "VirtualDisk" => match users().as_slice() {
-            [] => "All data on it is lost.".into(),
-            names => {
-                format!("All data on it is lost. It is in use by {}: it goes away once it is free.", names.join(", "))
-            }
-        },
-        "VirtualImage" | "ClusterVirtualImage" => "Disks made from it are kept.".into(),
-        "Namespace" => "Everything in it is deleted too: machines, disks, images, secrets.".into(),
-        "VirtualMachineBlockDeviceAttachment" => "The device is unplugged from the machine; the disk is kept.".into(),
-        "VirtualMachineIPAddress" => "The address becomes free for other machines after a while.".into(),
-        "VirtualMachineOperation" => "Deleting a migration that is under way cancels it.".into(),
-        _ => "This cannot be undone.".into(),
-    }
-}
-
-fn detach(state: &mut State) {
-    let Some((object, content)) = state.at_hand() else { return };
-    let device = content["spec"]["blockDeviceRef"]["name"].as_str().unwrap_or_default();
-    let machine = content["spec"]["virtualMachineName"].as_str().unwrap_or_default();
-    let title = format!("Detach {} from {} on {}?", printable(device), printable(machine), place(state));
-    let job = Job::Delete(object.clone());
-    state.overlays.push(Overlay::Confirm(Confirm {
-        title,
-        body: vec!["The device is unplugged from the guest: unmount it there first. The disk is kept.".into()],
-        surety: Surety::Yes,
-        then: Then::Run(vec![(format!("Detach {}", object.path()), Some(object), job)]),
-    }));
-}
-
 fn upload(state: &mut State) {
     let standalone = state.standalone();
     let Some((object, content)) = state.at_hand() else { return };
@@ -527,7 +306,7 @@ fn document(state: &mut State, mode: Mode) {
 /// Everything that can be done here, with the reason where something cannot.
 fn menu(state: &mut State) {
     let title = match state.at_hand() {
-        Some((object, _)) => format!("{} {}", first_upper(&kind_noun(object.kind.0)), object.path()),
+        Some((object, _)) => format!("{} {}", ask::first_upper(&kind_noun(object.kind.0)), object.path()),
         None => "Actions".into(),
     };
     let mut items = Vec::new();

@@ -151,7 +151,7 @@ pub fn set_namespace(state: &mut State, namespace: Option<String>) {
 
 /// Uses a filter line on the list on top; the error says why it is not in force.
 pub fn set_filter(state: &mut State, text: &str) -> Option<String> {
-    let Some(feed) = state.list_mut() else { return None };
+    let feed = state.list_mut()?;
     match Filter::parse(text) {
         Ok(filter) => {
             feed.table.set_filter(filter);

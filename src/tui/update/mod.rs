@@ -1,6 +1,7 @@
 //! `(state, event) -> effects`. Pure: no clock but the given one, no I/O.
 
 mod actions;
+mod ask;
 mod consoles;
 mod edits;
 mod go;

@@ -1,7 +1,7 @@
 //! Drawing of the boxes over the view.
 
 use ratatui::layout::Rect;
-use ratatui::style::Style;
+use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 
 use super::super::action::Possible;
@@ -117,7 +117,11 @@ pub fn palette(palette: &Palette, paint: &mut Paint<'_>, whole: Rect) {
         if selected {
             paint.fill(Rect { y, height: 1, ..rows }, base);
         }
-        let marked = base.patch(Style { bg: None, ..paint.style(Meaning::Match) });
+        let marked = match selected {
+            // Colours of the bar and of a match may be the same one.
+            true => base.add_modifier(Modifier::UNDERLINED),
+            false => paint.style(Meaning::Match),
+        };
         let mut spans: Vec<Span<'_>> = Vec::new();
         let shown = fit(&item.label, labels - 1, paint.glyph(Glyph::Ellipsis));
         for (at, c) in shown.chars().enumerate() {
