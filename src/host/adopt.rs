@@ -10,12 +10,13 @@ use tokio::net::UnixStream;
 use super::EndReason;
 use super::context::{Context, blocking, connect_in};
 use super::launch::{self, QMP_SOCKET, Running, SERIAL_SOCKET};
-use super::machine::{self, Beginning, Machine};
+use super::machine::{Beginning, Machine};
 use super::process::{self, Process};
 use super::qmp::Qmp;
 use super::qmp_message::end_while_away;
 use super::record::{self, Instance, Record, Stage};
 use super::state::end_reason;
+use super::task;
 
 /// How long a monitor may take to answer at adoption.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -34,16 +35,17 @@ pub(super) enum Found {
 /// Makes the machine of a record and starts its task. Returns when its state is known.
 pub(super) async fn take_up(context: &Arc<Context>, record: Record) -> std::io::Result<Arc<Machine>> {
     let stage = record.stage.clone();
-    let (machine, mut task) = Machine::new(context, record);
+    let (machine, mut owner) = Machine::new(context, record);
     let mut serial = None;
     let beginning = match stage {
         Stage::Ended { .. } => Beginning::Off,
         Stage::Starting => {
             // It never ran: whatever was started is removed, the caller starts again.
-            let run_dir = context.layout.run(&task.record.id, task.record.launch);
+            let run_dir = context.layout.run(&owner.record.id, owner.record.launch);
             kill_all_in(&run_dir).await;
             launch::clean_up(run_dir, Vec::new()).await;
-            task.ended(EndReason::StartFailed { detail: "vmdeck ended while the machine was being started".into() })
+            owner
+                .ended(EndReason::StartFailed { detail: "vmdeck ended while the machine was being started".into() })
                 .await;
             Beginning::Off
         }
@@ -54,7 +56,7 @@ pub(super) async fn take_up(context: &Arc<Context>, record: Record) -> std::io::
             }
             Err(reason) => {
                 launch::clean_up(instance.run_dir.clone(), instance.cgroups.clone()).await;
-                task.ended(end_reason(reason, instance.stop.is_some())).await;
+                owner.ended(end_reason(reason, instance.stop.is_some())).await;
                 Beginning::Off
             }
         },
@@ -68,9 +70,9 @@ pub(super) async fn take_up(context: &Arc<Context>, record: Record) -> std::io::
         machine.console().connect(stream, true);
     }
     if let Beginning::Adopted(running) = &beginning {
-        task.show(running);
+        owner.show(running);
     }
-    tokio::spawn(task.run(beginning));
+    tokio::spawn(owner.run(beginning));
     Ok(machine)
 }
 
@@ -100,7 +102,7 @@ async fn adopt(instance: &Instance) -> Result<Running, EndReason> {
     match reconnect(&mut running).await {
         Ok(Found::Alive) => {}
         Ok(Found::Over(reason)) => {
-            machine::power_cut(&mut running).await;
+            task::power_cut(&mut running).await;
             return Err(reason);
         }
         Ok(Found::Other) => return Err(crashed("another QEMU answers in its place")),

@@ -34,6 +34,7 @@ mod serial;
 pub mod spec;
 mod state;
 mod sys;
+mod task;
 mod unpack;
 mod upload;
 mod volume_job;
