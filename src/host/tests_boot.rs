@@ -156,8 +156,9 @@ fn an_end_that_no_daemon_heard_is_known() {
             running(&host, &id).await;
             let mut console = host.serial(&id, 0).unwrap();
             log_in(&mut console).await;
-            type_line(&console, &format!("sleep 3; echo last words; {command}")).await;
-            expect(&mut console, "sleep").await;
+            type_line(&console, &format!("echo go $((1+1)); sleep 3; echo last words; {command}")).await;
+            // Not the echo of the line: what is typed is not all with the guest yet.
+            expect(&mut console, "go 2").await;
         });
         first.shutdown_timeout(Duration::from_secs(5));
         // Nobody is there to be told.
