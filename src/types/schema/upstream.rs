@@ -116,10 +116,9 @@ fn compare(ours: &Value, theirs: &Value, path: &str, out: &mut Vec<String>) {
         }
     }
     for (name, child) in ours["properties"].as_object().into_iter().flatten() {
-        match theirs["properties"].get(name) {
-            Some(other) => compare(child, other, &format!("{path}.{name}"), out),
-            // More than upstream has: nothing upstream accepts is refused.
-            None => {}
+        // A field upstream does not have refuses nothing that upstream accepts.
+        if let Some(other) = theirs["properties"].get(name) {
+            compare(child, other, &format!("{path}.{name}"), out);
         }
     }
     for (name, _) in theirs["properties"].as_object().into_iter().flatten() {
