@@ -191,7 +191,7 @@ mod tests {
         let key = || PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).unwrap().public_key().clone();
         let (first, second) = (key(), key());
         assert_eq!(check.judge(&first), Ok(()));
-        assert!(std::fs::read_to_string(&file).unwrap().starts_with("vm.ns.uid "));
+        assert!(std::fs::read_to_string(&file).unwrap().contains("vm.ns.uid ssh-ed25519 "));
         assert_eq!(check.judge(&first), Ok(()));
         assert!(check.judge(&second).unwrap_err().contains("line 1"));
     }
