@@ -128,15 +128,15 @@ impl Graph {
             }
         } else {
             self.add(&change.entry);
-            let head = &self.nodes[key].head;
-            if head.owner_references.is_some() || head.deletion_timestamp.is_some() {
+            let waits = |n: &Node| n.head.owner_references.is_some() || n.head.deletion_timestamp.is_some();
+            if self.nodes.get(key).is_some_and(waits) {
                 self.look_at.insert(key.clone());
             }
         }
         // An owner that waits for its dependents may be done, one that is going wants to know of new ones.
         for uid in owners_before.into_iter().chain(self.owners(key)) {
             if let Some(owner) = self.by_uid.get(&uid)
-                && self.nodes[owner].head.deletion_timestamp.is_some()
+                && self.nodes.get(owner).is_some_and(|n| n.head.deletion_timestamp.is_some())
             {
                 self.look_at.insert(owner.clone());
             }

@@ -213,7 +213,7 @@ fn bootable(world: &dyn World, machine: &Object, first: &Device, findings: &mut 
     let is_disk = |i: &&Object| {
         text(i, &["status", "phase"]) == "Ready" && at(i, &["status", "cdrom"]) == Some(&Value::Bool(false))
     };
-    if image.as_ref().is_some_and(|i| is_disk(&i)) {
+    if image.filter(is_disk).is_some() {
         let detail = format!(
             "{} cannot be the first block device: it is not a CD-ROM image. Make a VirtualDisk from it",
             first.shown()
