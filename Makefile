@@ -6,7 +6,9 @@ GUEST_DIR ?= $(TARGET_DIR)/guest
 PREFIX ?= /usr/local
 DESTDIR ?=
 release = $(TARGET_DIR)/release/vmdeck
+# Tests build the guest themselves where this is not used; the host's own stories need to be told.
 export VMDECK_TEST_GUEST_DIR := $(abspath $(GUEST_DIR))
+export VMDECK_TEST_GUEST := $(VMDECK_TEST_GUEST_DIR)/guest.qcow2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build guest demo demo-stop test check bench install uninstall clean
