@@ -35,18 +35,19 @@ fn main() {
     let mut running = Vec::new();
     let mut stopping = Vec::new();
     let mut gone = Vec::new();
-    let mut arguments = Vec::new();
+    let mut launch = None;
     for _ in 0..ROUNDS {
         running.push(apply_to_running(&world, &machine));
         let pid = world.qemu_pids()[0];
-        arguments = command_line(pid);
+        launch = Some(Launch::of(pid));
         let (stopped, dead) = force_stop(&world, pid);
         stopping.push(stopped);
         gone.push(dead);
         world.ok(&["delete", "vm", "bench"]);
         world.until_gone("vm/bench", SOON);
     }
-    let bare: Vec<Duration> = (0..ROUNDS).map(|_| bare_qemu(&world, &arguments)).collect();
+    let launch = launch.expect("at least one round");
+    let bare: Vec<Duration> = (0..ROUNDS).map(|_| bare_qemu(&world, &launch)).collect();
 
     let started = Instant::now();
     apply_to_running(&world, &machine);
@@ -163,26 +164,41 @@ fn first_answer(world: &World) -> Duration {
     })
 }
 
-fn command_line(pid: i32) -> Vec<String> {
-    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).expect("it runs");
-    bytes.split(|b| *b == 0).filter(|w| !w.is_empty()).map(|w| String::from_utf8_lossy(w).into_owned()).collect()
+/// What the product started: QEMU's arguments and the directory it was started in.
+struct Launch {
+    arguments: Vec<String>,
+    seed: Vec<u8>,
 }
 
-/// The same QEMU without us: the product's arguments with sockets and files in another directory; from spawn to
-/// `query-status` saying running.
-fn bare_qemu(world: &World, arguments: &[String]) -> Duration {
+impl Launch {
+    fn of(pid: i32) -> Self {
+        let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).expect("it runs");
+        let words = bytes.split(|b| *b == 0).skip(1).filter(|w| !w.is_empty());
+        Self {
+            arguments: words.map(|w| String::from_utf8_lossy(w).into_owned()).collect(),
+            // The run directory is QEMU's current one, and gone with it.
+            seed: std::fs::read(format!("/proc/{pid}/cwd/seed.iso")).expect("a seed"),
+        }
+    }
+}
+
+/// The same QEMU without us: the product's arguments, with sockets by name instead of inherited ones and with copies of
+/// its disks; from spawn to `query-status` saying running.
+fn bare_qemu(world: &World, launch: &Launch) -> Duration {
     let scratch = tempfile::Builder::new().prefix("vmdeck-bare-").tempdir().expect("a directory");
     let home = world.home().to_str().expect("a plain name");
     let mut moved: Vec<(String, PathBuf)> = Vec::new();
-    let arguments: Vec<String> = arguments[1..].iter().map(|a| relocate(a, home, scratch.path(), &mut moved)).collect();
+    let arguments: Vec<String> =
+        launch.arguments.iter().map(|a| named_socket(&relocate(a, home, scratch.path(), &mut moved))).collect();
     for (from, to) in &moved {
         if Path::new(from).is_file() && !to.exists() {
             std::fs::copy(from, to).expect("copies");
         }
     }
-    let qmp = moved.iter().find(|(from, _)| from.contains("qmp")).expect("a QMP socket").1.clone();
+    std::fs::write(scratch.path().join("seed.iso"), &launch.seed).expect("writes");
+    let qmp = scratch.path().join("qmp");
     let started = Instant::now();
-    let mut child = spawn(&arguments);
+    let mut child = spawn(&arguments, scratch.path());
     let stream = loop {
         match UnixStream::connect(&qmp) {
             Ok(stream) => break stream,
@@ -212,9 +228,19 @@ fn bare_qemu(world: &World, arguments: &[String]) -> Duration {
     elapsed
 }
 
-fn spawn(arguments: &[String]) -> Child {
+/// `socket,id=qmp,fd=20,…` becomes `socket,id=qmp,path=qmp,…`.
+fn named_socket(argument: &str) -> String {
+    let Some((before, rest)) = argument.strip_prefix("socket,id=").and_then(|a| a.split_once(",fd=")) else {
+        return argument.to_owned();
+    };
+    let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+    format!("socket,id={before},path={before}{rest}")
+}
+
+fn spawn(arguments: &[String], directory: &Path) -> Child {
     Command::new("qemu-system-x86_64")
         .args(arguments)
+        .current_dir(directory)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::inherit())

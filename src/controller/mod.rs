@@ -74,6 +74,9 @@ pub struct Options {
     pub upload: UploadBase,
     /// How long an upload may take to begin before it has failed.
     pub upload_timeout: Duration,
+    /// The store was empty when it was opened: what is on this computer then belongs to a store that was lost or
+    /// replaced, and is left alone even when the first objects arrive at once.
+    pub fresh_store: bool,
     /// The time.
     pub clock: Clock,
 }

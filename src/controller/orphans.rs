@@ -10,8 +10,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Removes what no object stands for. Called once, after all caches are filled.
 ///
-/// An API without any object is not taken as an order to delete everything: then the store was lost or replaced,
-/// and what is on disk is all that is left.
+/// An API without any object, now or when its store was opened, is not taken as an order to delete everything: then
+/// the store was lost or replaced, and what is on disk is all that is left.
 pub async fn clean(ctx: &Context) {
     let objects = [Kind::Machine, Kind::Disk, Kind::Image, Kind::ClusterImage];
     let known = |uid: &str| ctx.wakeup.graph.lock().of_uid(uid).is_some();
@@ -20,11 +20,11 @@ pub async fn clean(ctx: &Context) {
     if machines.is_empty() && volumes.is_empty() {
         return;
     }
-    if objects.iter().all(|kind| ctx.wakeup.graph.lock().keys(*kind).is_empty()) {
+    if ctx.options.fresh_store || objects.iter().all(|kind| ctx.wakeup.graph.lock().keys(*kind).is_empty()) {
         tracing::warn!(
             machines = machines.len(),
             volumes = volumes.len(),
-            "the store has no machines, disks and images, but this computer has; nothing is removed"
+            "the store knows no machines, disks and images, but this computer has some; nothing is removed"
         );
         return;
     }

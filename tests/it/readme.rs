@@ -1,5 +1,6 @@
 //! README.md agrees with the program. `VMDECK_BLESS=1` rewrites the parts that are generated.
 
+use vmdeck::config::Settings;
 use vmdeck::tui::action::{ACTIONS, Scope};
 use vmdeck::tui::keymap::Keymap;
 
@@ -50,4 +51,12 @@ fn every_file_it_links_exists() {
             assert!(source::root().join(target).exists(), "README.md links {target}, which does not exist");
         }
     }
+}
+
+#[test]
+fn the_settings_are_the_defaults() {
+    let text = source::read("README.md");
+    let start = text.find("```toml\n[host]").expect("the settings") + "```toml\n".len();
+    let block = &text[start..start + text[start..].find("```").expect("their end")];
+    assert_eq!(toml::from_str::<Settings>(block).unwrap(), Settings::default());
 }

@@ -116,10 +116,12 @@ async fn serve(paths: &Paths, foreground: bool) -> Result<(), Failure> {
         shutdown: shutdown.clone(),
         ..apiserver::Options::default()
     };
+    let fresh_store = store.list_all().entries.is_empty();
     let api = apiserver::router(store, options);
     // Ends before the API does, which the controllers use to the last.
     let settle = CancellationToken::new();
-    let mut reconcilers = tokio::spawn(reconcile(api.clone(), Arc::clone(&host), paths, &settings, settle.clone()));
+    let mut reconcilers =
+        tokio::spawn(reconcile(api.clone(), Arc::clone(&host), paths, &settings, fresh_store, settle.clone()));
     let secure = match settings.host.listen {
         Some(address) => {
             let (listener, tls) = tls::open(paths, address, &node_name(&settings, &host)).await?;
@@ -179,6 +181,7 @@ fn reconcile(
     host: Arc<LocalHost>,
     paths: &Paths,
     settings: &Settings,
+    fresh_store: bool,
     shutdown: CancellationToken,
 ) -> impl Future<Output = Result<(), String>> + Send + use<> {
     let options = controller::Options {
@@ -187,6 +190,7 @@ fn reconcile(
         lease_retention: Duration::from_secs(settings.host.lease_retention_seconds),
         upload: controller::UploadBase { socket: paths.api_socket(), external: None },
         upload_timeout: UPLOAD_TIMEOUT,
+        fresh_store,
         clock: Arc::new(jiff::Timestamp::now),
     };
     let client = kube::Client::new(api, "default");

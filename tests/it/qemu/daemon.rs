@@ -1,6 +1,6 @@
 //! The daemon comes and goes; machines do not notice.
 
-use crate::support::{BOOT, SOON, World, files_text};
+use crate::support::{BOOT, SOON, World, files, files_text};
 
 #[test]
 fn a_killed_daemon_leaves_guests_running_and_the_next_one_adopts_them() {
@@ -66,4 +66,23 @@ fn one_state_directory_one_daemon_and_a_stop_stops_no_machine() {
     world.start_daemon();
     assert_eq!(world.qemu_pids(), pids);
     world.leaves_nothing();
+}
+
+#[test]
+fn a_lost_store_costs_no_disk() {
+    let mut world = World::with_image();
+    world.ok(&["host", "stop"]);
+    let volumes = files(&world.paths.volumes());
+    assert!(!volumes.is_empty());
+    for entry in std::fs::read_dir(&world.paths.state).unwrap().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("store.db") {
+            std::fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    // The first object arrives with the daemon's start: it must not pass for knowledge of everything.
+    world.start_daemon();
+    world.apply(&std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/samples/1-image.yaml")).unwrap());
+    world.until_phase("vi/guest", "WaitForUserUpload", SOON);
+    let left = files(&world.paths.volumes());
+    assert!(volumes.iter().all(|v| left.contains(v)), "{volumes:?} became {left:?}");
 }
