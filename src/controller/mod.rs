@@ -229,6 +229,9 @@ const RECONCILED: [Kind; 10] = [
     Kind::Node,
 ];
 
+/// One look at one object.
+type Reconcile<K> = fn(Arc<K>, Arc<Context>) -> BoxFuture<'static, Result<Action, Error>>;
+
 struct Drive<'a> {
     ctx: &'a Arc<Context>,
     inputs: HashMap<Kind, UnboundedReceiver<Key>>,
@@ -237,11 +240,7 @@ struct Drive<'a> {
 
 impl Drive<'_> {
     /// Serves one kind's queue: one run per object at a time, repeated wake-ups merged.
-    fn kind<K: Watched>(
-        &mut self,
-        cache: Arc<Cache<K>>,
-        reconcile: fn(Arc<K>, Arc<Context>) -> BoxFuture<'static, Result<Action, Error>>,
-    ) {
+    fn kind<K: Watched>(&mut self, cache: Arc<Cache<K>>, reconcile: Reconcile<K>) {
         let Some(input) = self.inputs.remove(&K::KIND) else { return };
         let queue = tokio_stream::wrappers::UnboundedReceiverStream::new(input).map(|key| {
             let reference = ObjectRef::new(&key.name);

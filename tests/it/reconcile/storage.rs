@@ -104,11 +104,11 @@ async fn attachments_plug_survive_restarts_and_unplug() {
     assert_eq!((&shown["hotplugged"], &shown["attached"]), (&json!(true), &json!(true)));
     assert_eq!(shown["virtualMachineBlockDeviceAttachmentName"], "att");
 
-    w.create("vmbda", "again", attach("data")).await;
-    let again = w.phase("vmbda", "again", "Failed").await;
-    assert_eq!(condition(&again, "Attached").1, "Conflict");
+    let refusal = w.refused("vmbda", "again", attach("data")).await;
+    assert!(refusal.contains("already attached by VirtualMachineBlockDeviceAttachment \"att\""), "{refusal}");
     w.create("vmbda", "root", attach("vm-root")).await;
     let root = w.phase("vmbda", "root", "Failed").await;
+    assert_eq!(condition(&root, "Attached").1, "Conflict");
     assert!(condition(&root, "Attached").2.contains("spec.blockDeviceRefs"), "{root:#}");
 
     w.operation("restart", "Restart", "vm", Some(true)).await;

@@ -82,15 +82,24 @@ impl World {
     }
 
     pub async fn create(&self, kind: &str, name: &str, body: Value) -> Value {
+        let made = self.try_create(kind, name, body).await;
+        let made = made.unwrap_or_else(|e| panic!("cannot create {kind} {name}: {e}"));
+        serde_json::to_value(made).unwrap()
+    }
+
+    /// The server's words when it does not take the object.
+    pub async fn refused(&self, kind: &str, name: &str, body: Value) -> String {
+        self.try_create(kind, name, body).await.unwrap_err().to_string()
+    }
+
+    async fn try_create(&self, kind: &str, name: &str, body: Value) -> Result<DynamicObject, kube::Error> {
         let info = kinds::find(kind).unwrap();
         let mut object = json!({
             "apiVersion": info.api_version(), "kind": info.kind, "metadata": {"name": name},
         });
         json_patch::merge(&mut object, &body);
         let object: DynamicObject = serde_json::from_value(object).unwrap();
-        let made = self.api(kind).create(&PostParams::default(), &object).await;
-        let made = made.unwrap_or_else(|e| panic!("cannot create {kind} {name}: {e}"));
-        serde_json::to_value(made).unwrap()
+        self.api(kind).create(&PostParams::default(), &object).await
     }
 
     pub async fn patch(&self, kind: &str, name: &str, patch: Value) {
