@@ -15,7 +15,7 @@ use super::machine::gate::MAX_DEVICES;
 use super::machine::power::exists;
 use super::machine::translate::{block_device, device_id};
 use super::{Context, Error};
-use crate::host::{Observation, Step, VolumeState};
+use crate::host::{MachineState, Observation, Step, VolumeState};
 use crate::types::condition::{self, Status};
 use crate::types::{
     AttachmentPhase, BlockDeviceKind, GuestOsType, VirtualMachine, VirtualMachineBlockDeviceAttachment,
@@ -176,6 +176,10 @@ fn is_full(vmbda: &Vmbda, vm: &VirtualMachine, ctx: &Context) -> bool {
 
 /// Asks the host, at most once in [`RETRY`] for each launch of the machine.
 fn plug(vmbda: &Vmbda, vm: &VirtualMachine, device: &Device, observation: &Observation, ctx: &Context) -> Action {
+    if !matches!(observation.state, MachineState::Running { .. }) {
+        // The shown phase is behind; the host's next event brings us here again.
+        return Action::await_change();
+    }
     let now = ctx.now();
     let uid = vmbda.uid().unwrap_or_default();
     let mut asked = ctx.plugging.lock();
