@@ -1,8 +1,16 @@
 //! What a machine costs: times through the product beside bare QEMU with the same arguments, in the same run on the
 //! same computer; the daemon's memory; the binary's size. Run by `make bench`, which names a release build.
 
+#![expect(clippy::expect_used, reason = "a measurement that cannot be made ends the run")]
+
 #[path = "../tests/it/support/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "shared with the integration tests, which use all of it")]
+#[allow(
+    dead_code,
+    unused_imports,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "shared with the integration tests, which use all of it and may panic"
+)]
 mod support;
 
 use std::io::{BufRead, BufReader, Write};

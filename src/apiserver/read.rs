@@ -255,7 +255,8 @@ mod tests {
     #[test]
     fn which_state_a_list_shows() {
         let token = |rv| Token { rv, after: (String::new(), String::new()) };
-        let cases: [(&str, Option<Token>, bool, Result<Snap, u16>); 13] = [
+        type Case<'a> = (&'a str, Option<Token>, bool, Result<Snap, u16>);
+        let cases: [Case<'_>; 13] = [
             ("", None, false, Ok(Snap::Newest)),
             ("resourceVersion=0", None, true, Ok(Snap::Newest)),
             ("resourceVersion=5", None, false, Ok(Snap::AtLeast(5))),

@@ -1,5 +1,7 @@
 //! The one integration binary: rules of the project, then stories on real QEMU.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this crate is tests: a panic is how they fail")]
+
 mod cli;
 mod qemu;
 mod readme;

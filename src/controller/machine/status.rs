@@ -236,7 +236,10 @@ fn conditions(f: &Facts<'_>, old: Vec<Condition>, phase: MachinePhase) -> Vec<Co
         set("AgentReady", connected.into(), reason, message.into());
         if f.pending.waits() {
             set("ConfigurationApplied", Status::False, "ConfigurationNotApplied", not_applied(f));
-            let message = format!("{} change(s) take effect at the next restart.", f.pending.entries.len());
+            let message = match f.pending.entries.len() {
+                1 => "1 change takes effect at the next restart.".to_owned(),
+                n => format!("{n} changes take effect at the next restart."),
+            };
             set("AwaitingRestartToApplyConfiguration", Status::True, "ChangesPendingRestart", message);
         }
     }

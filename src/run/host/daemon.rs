@@ -193,7 +193,12 @@ fn reconcile(
         fresh_store,
         clock: Arc::new(jiff::Timestamp::now),
     };
-    let client = kube::Client::new(api, "default");
+    // Without a name in the request their fields would belong to the manager "unknown".
+    let named = tower::util::MapRequest::new(api, |mut request: http::Request<kube::client::Body>| {
+        request.headers_mut().insert(http::header::USER_AGENT, http::HeaderValue::from_static("vmdeck-controller"));
+        request
+    });
+    let client = kube::Client::new(named, "default");
     async move { controller::run(client, host, options, shutdown.cancelled_owned()).await.map_err(|e| chain(&e)) }
 }
 

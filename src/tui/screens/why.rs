@@ -63,7 +63,7 @@ pub fn why(object: &Value) -> Option<Why> {
                     && !HARMLESS.contains(&c["reason"].as_str().unwrap_or_default())
             })
         };
-        if let Some(condition) = GATE.iter().find_map(|name| closed(name)) {
+        if let Some(condition) = GATE.iter().find_map(closed) {
             return Some(answer(condition));
         }
         if matches!(phase, "Running" | "Stopped" | "Migrating") {

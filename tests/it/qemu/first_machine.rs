@@ -14,23 +14,21 @@ fn apply_login_change_restart_delete() {
     // A watch from before the machine exists sees every phase in order.
     let vm = kinds::find("vm").unwrap();
     let session = world.session().clone();
-    let phases = world.block_on(async {
-        tokio::spawn(async move {
-            let events = session.table_watch_with(vm, Some("default"), ListOptions::default());
-            tokio::pin!(events);
-            let mut phases: Vec<String> = Vec::new();
-            while let Some(event) = events.next().await {
-                let vmdeck::client::TableEvent::Upsert(row) = event else { continue };
-                let phase = row.object["status"]["phase"].as_str().unwrap_or_default().to_owned();
-                if !phase.is_empty() && phases.last() != Some(&phase) {
-                    phases.push(phase);
-                }
-                if phases.last().is_some_and(|p| p == "Running") {
-                    return phases;
-                }
+    let phases = world.spawn(async move {
+        let events = session.table_watch_with(vm, Some("default"), ListOptions::default());
+        tokio::pin!(events);
+        let mut phases: Vec<String> = Vec::new();
+        while let Some(event) = events.next().await {
+            let vmdeck::client::TableEvent::Upsert(row) = event else { continue };
+            let phase = row.object["status"]["phase"].as_str().unwrap_or_default().to_owned();
+            if !phase.is_empty() && phases.last() != Some(&phase) {
+                phases.push(phase);
             }
-            phases
-        })
+            if phases.last().is_some_and(|p| p == "Running") {
+                return phases;
+            }
+        }
+        phases
     });
 
     let said = world.apply(&machine_manifest("linux-vm", "AlwaysOnUnlessStoppedManually"));

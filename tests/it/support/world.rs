@@ -80,6 +80,14 @@ impl World {
         self.runtime.block_on(future)
     }
 
+    /// Runs a future beside the story.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        self.runtime.spawn(future)
+    }
+
     /// The daemon's pid.
     pub fn daemon_pid(&self) -> i32 {
         let text = std::fs::read_to_string(self.paths.lock_file()).expect("a daemon has the lock");
@@ -249,7 +257,8 @@ impl World {
             self.until_gone(&format!("vm/{}", machine["metadata"]["name"].as_str().unwrap()), BOOT);
         }
         assert_eq!(self.qemu_pids(), [0; 0], "QEMU outlived its machine");
-        assert_eq!(leftovers::files(&self.paths.machines()), [PathBuf::new(); 0], "records outlived their machines");
+        let records = leftovers::files(&self.paths.machines());
+        assert!(records.is_empty(), "records outlived their machines: {records:?}");
         let sockets = leftovers::files(&self.paths.runtime);
         assert_eq!(sockets, [PathBuf::from("api.sock")], "runtime files outlived their machines");
         // Owned objects go by garbage collection, a moment later.
