@@ -392,7 +392,7 @@ proptest! {
 
 /// Prints what 10,000 lines of history cost; run with `--ignored --nocapture`.
 #[test]
-#[ignore = "a measurement, not a check"]
+#[ignore = "a measurement, not a check: make bench runs it"]
 fn history_memory() {
     fn resident() -> usize {
         let text = std::fs::read_to_string("/proc/self/statm").unwrap();
