@@ -18,6 +18,7 @@ pub mod decode;
 pub mod definitions;
 pub mod delete;
 pub mod discovery;
+mod documents;
 pub mod gc;
 pub mod identity;
 pub mod media;
@@ -50,7 +51,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -59,6 +60,7 @@ use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use crate::store::{Expect, Key, Store, Write, WriteError};
+use documents::{accept, document_response, openapi_document};
 use identity::{Action, Identity, Peer};
 use request::{Collection, Part, Query, Route};
 use status::Failure;
@@ -341,77 +343,6 @@ impl Api {
             _ => Err(Failure::method_not_allowed()),
         }
     }
-}
-
-/// The whole `Accept` header.
-fn accept(headers: &HeaderMap) -> String {
-    let values: Vec<&str> = headers.get_all(header::ACCEPT).into_iter().filter_map(|v| v.to_str().ok()).collect();
-    values.join(",")
-}
-
-/// Sets a header, unless its value cannot be one.
-fn set(response: &mut Response<Body>, name: header::HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        response.headers_mut().insert(name, value);
-    }
-}
-
-/// Whether the client has the document with this tag already.
-fn has(headers: &HeaderMap, etag: &str) -> bool {
-    let known = headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok()).unwrap_or("");
-    known.split(',').map(|tag| tag.trim().trim_start_matches("W/")).any(|tag| tag == etag || tag == "*")
-}
-
-/// A document with its tag, or 304 for those who have it.
-fn document_response(document: discovery::Document, headers: &HeaderMap) -> Response<Body> {
-    let known = has(headers, &document.etag);
-    let mut response = Response::new(if known { Body::empty() } else { Body::from(document.body) });
-    if known {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-    }
-    set(&mut response, header::CONTENT_TYPE, &document.content_type);
-    set(&mut response, header::ETAG, &document.etag);
-    set(&mut response, header::VARY, "Accept");
-    response
-}
-
-async fn openapi_document(path: Vec<String>, query: &Query, headers: &HeaderMap) -> Result<Response<Body>, Failure> {
-    let (hash, accept) = (query.get("hash").map(str::to_owned), accept(headers));
-    // The first time, documents are built.
-    let answer = tokio::task::spawn_blocking(move || {
-        let path: Vec<&str> = path.iter().map(String::as_str).collect();
-        openapi::answer(&path, hash.as_deref(), &accept)
-    });
-    let (document, immutable) = match answer.await.map_err(Failure::internal)? {
-        None => return Err(Failure::no_such_path()),
-        Some(openapi::Answer::NotAcceptable) => return Err(Failure::not_acceptable()),
-        Some(openapi::Answer::Moved(address)) => {
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
-            set(&mut response, header::LOCATION, &address);
-            return Ok(response);
-        }
-        Some(openapi::Answer::Found { document, immutable }) => (document, immutable),
-    };
-    let etag = document.etag();
-    let mut response = Response::new(Body::empty());
-    if has(headers, &etag) {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-    } else if media::takes_gzip(headers) {
-        set(&mut response, header::CONTENT_ENCODING, "gzip");
-        *response.body_mut() = Body::from(document.gzip.clone());
-    } else {
-        *response.body_mut() = Body::from(document.plain());
-    }
-    set(&mut response, header::CONTENT_TYPE, document.content_type);
-    set(&mut response, header::ETAG, &etag);
-    set(&mut response, header::VARY, "Accept, Accept-Encoding");
-    if immutable {
-        set(&mut response, header::CACHE_CONTROL, "public, immutable, max-age=31536000");
-        let far = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * 365);
-        set(&mut response, header::EXPIRES, &far.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string());
-    }
-    Ok(response)
 }
 
 /// Reads a body, up to what a request may have.

@@ -265,7 +265,7 @@ impl Session {
         let outcome = match before {
             None => Outcome::Created,
             Some(_) if answer.created => Outcome::Created,
-            Some(before) if same_state(&before, &answer.object) => Outcome::Unchanged,
+            Some(before) if same_state(&before, &answer.object, object) => Outcome::Unchanged,
             Some(_) => Outcome::Configured,
         };
         Ok(Applied { object: answer.object, outcome, warnings: answer.warnings })
@@ -390,24 +390,32 @@ fn unknown_vmop() -> ClientError {
     ClientError::new(ErrorKind::Protocol, "VirtualMachineOperation is not in the table of kinds")
 }
 
-/// A write that changed nothing keeps the version; one that only touched bookkeeping keeps the rest.
-fn same_state(before: &Value, after: &Value) -> bool {
-    if before["metadata"]["resourceVersion"] == after["metadata"]["resourceVersion"] {
-        return true;
+/// Whether applying `applied` changed nothing: what it says was so before, and nothing went away. What others add in
+/// the meantime (a controller's finalizer, a status) is no change of ours.
+fn same_state(before: &Value, after: &Value, applied: &Value) -> bool {
+    before["metadata"]["resourceVersion"] == after["metadata"]["resourceVersion"]
+        || (says_the_same(before, after, applied)
+            && keeps_fields(before, after, "")
+            // A Secret's `stringData` shows only here.
+            && before["data"] == after["data"])
+}
+
+/// The fields that `applied` names are equal in both.
+fn says_the_same(before: &Value, after: &Value, applied: &Value) -> bool {
+    match applied {
+        Value::Object(fields) => fields.iter().all(|(k, v)| says_the_same(&before[k], &after[k], v)),
+        _ => before == after,
     }
-    let strip = |v: &Value| {
-        let mut v = v.clone();
-        if let Some(top) = v.as_object_mut() {
-            top.remove("status");
-        }
-        if let Some(meta) = v.get_mut("metadata").and_then(Value::as_object_mut) {
-            meta.remove("managedFields");
-            meta.remove("resourceVersion");
-            meta.remove("generation");
-        }
-        v
-    };
-    strip(before) == strip(after)
+}
+
+/// No field of `before` is missing in `after`, without regard to `status` and `metadata.managedFields`.
+fn keeps_fields(before: &Value, after: &Value, path: &str) -> bool {
+    let Value::Object(fields) = before else { return true };
+    fields.iter().all(|(k, v)| {
+        let path = format!("{path}.{k}");
+        matches!(path.as_str(), ".status" | ".metadata.managedFields")
+            || after.get(k).is_some_and(|a| keeps_fields(v, a, &path))
+    })
 }
 
 fn operation_object(
@@ -460,12 +468,26 @@ mod tests {
     }
 
     #[test]
-    fn bookkeeping_is_no_change() {
-        let a = json!({"metadata": {"name": "x", "resourceVersion": "1", "managedFields": []}, "spec": {"a": 1}});
-        let b = json!({"metadata": {"name": "x", "resourceVersion": "2"}, "spec": {"a": 1}, "status": {}});
-        let c = json!({"metadata": {"name": "x", "resourceVersion": "2"}, "spec": {"a": 2}});
-        assert!(same_state(&a, &b));
-        assert!(!same_state(&a, &c));
+    fn what_others_write_meanwhile_is_no_change_of_ours() {
+        let object = |cores: i64, more: Value| {
+            let mut object = json!({"metadata": {"name": "a", "resourceVersion": "1", "labels": {"x": "y"}},
+                "spec": {"cpu": {"cores": cores}}});
+            json_patch::merge(&mut object, &more);
+            object
+        };
+        let before = object(1, json!({}));
+        let applied = json!({"metadata": {"name": "a"}, "spec": {"cpu": {"cores": 1}}});
+        for (more, same) in [
+            (json!({}), true),
+            (json!({"metadata": {"resourceVersion": "2", "finalizers": ["f"]}, "status": {"phase": "Pending"}}), true),
+            (json!({"metadata": {"resourceVersion": "2"}, "spec": {"cpu": {"cores": 2}}}), false),
+            // A field that was applied before and is not any more has gone.
+            (json!({"metadata": {"resourceVersion": "2", "labels": {"x": null}}}), false),
+            // `stringData` of a Secret is not shown; its effect is.
+            (json!({"metadata": {"resourceVersion": "2"}, "data": {"k": "dg=="}}), false),
+        ] {
+            assert_eq!(same_state(&before, &object(1, more.clone()), &applied), same, "{more}");
+        }
     }
 
     #[test]

@@ -47,16 +47,8 @@ const STOP_AT: usize = 700;
 
 /// Files that may be longer than [`THINK_AT`], each with its reason.
 const LONG_FILES: &[(&str, &str)] = &[
-    (
-        "src/host/machine.rs",
-        "the one owner task of a machine: every step and event of its state drawing is answered here",
-    ),
     ("src/tui/state.rs", "all state of the viewer as types; update and view read it side by side"),
     ("src/tui/table.rs", "a fifth is its tests, which read best beside the sorting and filtering they pin down"),
-    (
-        "src/tui/update/actions.rs",
-        "one arm per row of the table of actions; splitting would part the table from its meaning",
-    ),
     ("src/types/machine.rs", "one kind's spec and status, whose docstrings are the published schema"),
 ];
 
