@@ -131,3 +131,51 @@ fn restore_on_panic() {
         }));
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::num::NonZeroU16;
+
+    use portable_pty::{CommandBuilder, PtySize, native_pty_system};
+
+    use super::*;
+
+    const INNER: &str = "VMDECK_TEST_PANIC";
+
+    /// The inner half of the next test, which runs it in a terminal of its own.
+    #[test]
+    fn panics_while_it_has_the_terminal() {
+        if std::env::var_os(INNER).is_some() {
+            let _screen = Screen::open().unwrap();
+            panic!("on purpose");
+        }
+    }
+
+    #[test]
+    fn a_panic_leaves_a_clean_terminal_and_its_message_on_the_normal_screen() {
+        let pair = native_pty_system().openpty(PtySize { rows: 24, cols: 80, ..PtySize::default() }).unwrap();
+        let mut command = CommandBuilder::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "tui::terminal::tests::panics_while_it_has_the_terminal", "--nocapture"]);
+        command.env(INNER, "1");
+        command.env("RUST_BACKTRACE", "0");
+        command.env("TERM", "xterm-256color");
+        let mut child = pair.slave.spawn_command(command).unwrap();
+        drop(pair.slave);
+        let mut reader = pair.master.try_clone_reader().unwrap();
+        let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
+        // A terminal whose program is gone ends with an error.
+        while let Ok(n @ 1..) = reader.read(&mut buffer) {
+            bytes.extend_from_slice(&buffer[..n]);
+        }
+        assert!(!child.wait().unwrap().success());
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let (entered, left) = (text.find("\x1b[?1049h").unwrap(), text.find("\x1b[?1049l").unwrap());
+        assert!(entered < left && left < text.find("on purpose").unwrap(), "{text:?}");
+        let size = |n| NonZeroU16::new(n).unwrap();
+        let mut parser = vt100::Parser::new(size(24), size(80), 0);
+        parser.process(&bytes);
+        let screen = parser.screen();
+        assert!(!screen.alternate_screen() && !screen.bracketed_paste() && !screen.hide_cursor(), "{text:?}");
+    }
+}
