@@ -157,7 +157,9 @@ pub async fn connect(choice: &Choice, paths: &Paths, hooks: &Hooks) -> Result<Se
         }
         Plan::Context { name, reason, fall_back } => match cluster(choice, kubeconfig, &name, reason).await {
             Err(ConnectError::Context { context, cause }) if fall_back => {
-                local(choice, paths, hooks, format!("context \"{context}\" cannot be used: {cause}")).await
+                let reason = format!("context \"{context}\" cannot be used: {cause}");
+                let session = local(choice, paths, hooks, reason).await?;
+                Ok(Session { passed_over: Some(context), ..session })
             }
             other => other,
         },

@@ -59,13 +59,15 @@ pub struct Session {
     pub engine: Engine,
     /// Why this one, in a few words for the header.
     pub reason: String,
+    /// The kubeconfig context that was to be used and could not be, if this computer's host stands in for it.
+    pub passed_over: Option<String>,
     /// Namespace when none is named.
     pub default_namespace: String,
 }
 
 impl Session {
     pub(crate) fn new(client: kube::Client, engine: Engine, reason: String, default_namespace: String) -> Self {
-        Self { client, engine, reason, default_namespace }
+        Self { client, engine, reason, passed_over: None, default_namespace }
     }
 
     /// Raw requests with this module's error handling.

@@ -9,8 +9,8 @@ use kube::{Resource, ResourceExt};
 
 use super::cache::{Watched, namespace};
 use super::devices::{copied_by, machines_naming, mounted_by};
-use super::source::upload_deadline;
-use super::source::{Availability, Before, Making, Move, Source, Stage, availability, duration, plan, speed, upload};
+use super::making::{Wanted, make};
+use super::source::{Availability, Before, Source, Stage, availability, duration, speed, upload};
 use super::{Context, Error};
 use crate::host::{VolumeId, VolumeInfo, VolumeKind, VolumeState};
 use crate::types::condition::{self, Status};
@@ -75,44 +75,23 @@ pub async fn reconcile(vd: Arc<VirtualDisk>, ctx: Arc<Context>) -> Result<Action
         _ => Before::Open,
     };
 
-    let mut deadline = None;
-    let mut fresh = edited;
-    let stage = loop {
-        let volume = ctx.host.volume(&id);
-        let waiting = matches!(volume, Some(VolumeState::WaitingForUpload { .. }));
-        deadline = upload_deadline(&ctx, &id, waiting).or(deadline.filter(|_| waiting));
-        let making = Making {
-            volume: volume.as_ref(),
+    let made = make(
+        Wanted {
+            object: vd.as_ref(),
+            id: &id,
             before,
-            edited: fresh && volume.is_some() || edited && volume.is_none(),
+            edited,
             available: &available,
-            upload_expired: deadline.is_some_and(|d| d <= ctx.now()),
             size,
-        };
-        match plan(&making) {
-            (Move::None, stage) => break stage,
-            (Move::Create(request), stage) => {
-                ctx.host.create_volume(&id, request);
-                // What is made now is of the spec we have just read.
-                fresh = false;
-                if ctx.host.volume(&id).is_none() {
-                    break stage;
-                }
-            }
-            (Move::Discard, stage) => {
-                ctx.host.delete_volume(&id).await.map_err(|detail| Error::cleanup(vd.as_ref(), detail))?;
-                upload_deadline(&ctx, &id, false);
-                if matches!(stage, Stage::Failed(..)) {
-                    break stage;
-                }
-                fresh = false;
-                ctx.events.normal(vd.as_ref(), "VirtualDiskSpecHasBeenChanged", "The spec was changed: started over.");
-            }
-        }
-    };
-    announce(&vd, &old, &stage, &ctx);
-    let facts = Facts { vd: &vd, old: &old, stage: &stage, available: &available, usage: &usage, size };
-    let grow = match (&stage, size) {
+            changed: "VirtualDiskSpecHasBeenChanged",
+        },
+        &ctx,
+    )
+    .await?;
+    let stage = &made.stage;
+    announce(&vd, &old, stage, &ctx);
+    let facts = Facts { vd: &vd, old: &old, stage, available: &available, usage: &usage, size };
+    let grow = match (stage, size) {
         (Stage::Ready(info), Some(size)) if size > info.virtual_size => Some(size),
         _ => None,
     };
@@ -121,11 +100,7 @@ pub async fn reconcile(vd: Arc<VirtualDisk>, ctx: Arc<Context>) -> Result<Action
     if let Some(bytes) = grow {
         return resize(&vd, &id, bytes, &facts, &ctx).await;
     }
-    let now = ctx.now();
-    Ok(match deadline {
-        Some(until) if matches!(stage, Stage::Upload(_)) => Action::requeue(until.duration_since(now).unsigned_abs()),
-        _ => Action::await_change(),
-    })
+    Ok(made.next_look(&ctx))
 }
 
 fn gather_use(vd: &VirtualDisk, ctx: &Context) -> Use {

@@ -9,9 +9,8 @@ use kube::runtime::controller::Action;
 use super::cache::{Cache, Watched, namespace};
 use super::devices::{holds, machine_id, machines_naming};
 use super::graph::{Key, Kind};
-use super::source::{
-    Availability, Before, Making, Move, Source, Stage, availability, plan, speed, upload, upload_deadline,
-};
+use super::making::{Wanted, make};
+use super::source::{Availability, Before, Source, Stage, availability, speed, upload};
 use super::{Context, Error};
 use crate::host::{VolumeId, VolumeKind, VolumeState};
 use crate::types::condition::{self, Status};
@@ -107,52 +106,24 @@ async fn look<K: Image>(image: Arc<K>, ctx: Arc<Context>) -> Result<Action, Erro
         Some(ImagePhase::Failed) => Before::Failed,
         _ => Before::Open,
     };
-    let mut deadline = None;
-    let mut fresh = edited;
-    let stage = loop {
-        let volume = ctx.host.volume(&id);
-        let waiting = matches!(volume, Some(VolumeState::WaitingForUpload { .. }));
-        deadline = upload_deadline(&ctx, &id, waiting).or(deadline.filter(|_| waiting));
-        let making = Making {
-            volume: volume.as_ref(),
+    let made = make(
+        Wanted {
+            object: image.as_ref(),
+            id: &id,
             before,
-            edited: fresh && volume.is_some() || edited && volume.is_none(),
+            edited,
             available: &available,
-            upload_expired: deadline.is_some_and(|d| d <= ctx.now()),
             size: None,
-        };
-        match plan(&making) {
-            (Move::None, stage) => break stage,
-            (Move::Create(request), stage) => {
-                ctx.host.create_volume(&id, request);
-                fresh = false;
-                if ctx.host.volume(&id).is_none() {
-                    break stage;
-                }
-            }
-            (Move::Discard, stage) => {
-                ctx.host.delete_volume(&id).await.map_err(|detail| Error::cleanup(image.as_ref(), detail))?;
-                upload_deadline(&ctx, &id, false);
-                if matches!(stage, Stage::Failed(..)) {
-                    break stage;
-                }
-                fresh = false;
-                ctx.events.normal(
-                    image.as_ref(),
-                    "VirtualImageSpecHasBeenChanged",
-                    "The spec was changed: started over.",
-                );
-            }
-        }
-    };
-    announce(image.as_ref(), &old, &stage, &ctx);
-    let new = status(image.as_ref(), &old, &stage, &available, &users, &ctx);
+            changed: "VirtualImageSpecHasBeenChanged",
+        },
+        &ctx,
+    )
+    .await?;
+    let stage = &made.stage;
+    announce(image.as_ref(), &old, stage, &ctx);
+    let new = status(image.as_ref(), &old, stage, &available, &users, &ctx);
     ctx.report(cache, image.as_ref(), image.status(), &new).await?;
-    let now = ctx.now();
-    Ok(match deadline {
-        Some(until) if matches!(stage, Stage::Upload(_)) => Action::requeue(until.duration_since(now).unsigned_abs()),
-        _ => Action::await_change(),
-    })
+    Ok(made.next_look(&ctx))
 }
 
 /// What is built on the image: running machines, disks, images in the making. Words, with their namespaces.

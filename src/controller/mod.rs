@@ -38,6 +38,7 @@ mod events;
 mod graph;
 pub mod image;
 pub mod machine;
+mod making;
 pub mod node;
 pub mod operation;
 mod orphans;

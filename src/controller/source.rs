@@ -1,8 +1,6 @@
 //! Making the content of a disk or an image: what is wanted, what there is, what comes next. The decisions are
 //! pure; disks and images share them.
 
-use std::sync::Arc;
-
 use base64::Engine;
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -308,17 +306,6 @@ pub fn duration(from: Timestamp, to: Timestamp) -> String {
         (0, m, s) => format!("{m}m{s}s"),
         (h, m, s) => format!("{h}h{m}m{s}s"),
     }
-}
-
-/// Notes when the wait for an upload began; answers whether it has lasted too long, and until when it may last.
-pub fn upload_deadline(ctx: &Arc<Context>, id: &VolumeId, waiting: bool) -> Option<Timestamp> {
-    let mut begun = ctx.uploads.lock();
-    if !waiting {
-        begun.remove(id);
-        return None;
-    }
-    let since = *begun.entry(id.clone()).or_insert_with(|| ctx.now());
-    since.checked_add(ctx.options.upload_timeout).ok()
 }
 
 #[cfg(test)]

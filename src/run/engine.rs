@@ -42,7 +42,7 @@ pub fn hooks(paths: &Paths) -> Hooks {
 /// meant it.
 pub async fn session(global: &Global, paths: &Paths) -> Result<Session, Failure> {
     let session = connect(&choice(global), paths, &hooks(paths)).await?;
-    if session.reason.contains("cannot be used") {
+    if session.passed_over.is_some() {
         out::note(&format!("vmdeck: using this computer's host: {}", session.reason));
     }
     Ok(session)
