@@ -1,6 +1,8 @@
 //! The table of actions. A row is a name, where it applies and one line of documentation; keymap, hint line,
 //! action menu, palette, help and command line all read this table.
 
+use crate::types::text::printable;
+
 /// Where an action makes sense.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
@@ -119,7 +121,7 @@ actions! {
     Restart, "restart", Machine, "restart", "Restart the machine; waiting changes take effect";
     ForceStop, "force-stop", Machine, "force stop", "Cut the power: the guest gets no chance to save";
     ForceRestart, "force-restart", Machine, "force restart", "Cut the power and start again";
-    Evict, "migrate", Machine, "migrate", "Move the running machine to a fresh process or another node";
+    Evict, "migrate", Machine, "migrate", "Move the running machine to another node; needs a cluster";
     Console, "console", Machine, "console", "Open the serial console";
     Attach, "attach", Machine, "attach disk", "Attach a disk to the machine";
     Detach, "detach", Object, "detach", "Detach the device of this attachment";
@@ -173,7 +175,11 @@ pub fn possible(action: Action, kind: &str, object: &serde_json::Value) -> Possi
             if deleting {
                 return no("it is being deleted");
             }
-            power(action, phase, object["spec"]["runPolicy"].as_str().unwrap_or("AlwaysOnUnlessStoppedManually"))
+            let policy = object["spec"]["runPolicy"].as_str().unwrap_or("AlwaysOnUnlessStoppedManually");
+            match power(action, phase, policy) {
+                Possible::Yes if action == Action::Evict => migratable(object),
+                answer => answer,
+            }
         }
         Action::Console => match phase {
             "Running" | "Starting" | "Stopping" | "Migrating" | "Pause" | "Degraded" => Possible::Yes,
@@ -212,6 +218,19 @@ pub fn possible(action: Action, kind: &str, object: &serde_json::Value) -> Possi
 
 fn or_unknown(phase: &str) -> &str {
     if phase.is_empty() { "no phase yet" } else { phase }
+}
+
+/// What the server says of migrating the machine; with no word from it, the attempt decides.
+fn migratable(object: &serde_json::Value) -> Possible {
+    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    match conditions.into_iter().find(|c| c["type"] == "Migratable" && c["status"] == "False") {
+        Some(refusal) => {
+            let message = refusal["message"].as_str().filter(|m| !m.is_empty());
+            let why = message.or(refusal["reason"].as_str()).unwrap_or("it is not migratable");
+            Possible::No(printable(why.trim_end_matches('.')).into_owned())
+        }
+        None => Possible::Yes,
+    }
 }
 
 /// The rules for power operations: the run policy first, then the phase.
@@ -272,6 +291,17 @@ mod tests {
             assert_eq!(possible(action, "VirtualMachine", &vm(phase, policy)), expected, "{action:?} {phase} {policy}");
         }
         assert_eq!(possible(Action::Start, "VirtualDisk", &vm("Ready", manual)), Possible::Absent);
+    }
+
+    #[test]
+    fn a_migration_is_offered_only_where_the_server_allows_it() {
+        let vm = |conditions: serde_json::Value| json!({"status": {"phase": "Running", "conditions": conditions}});
+        let ask = |conditions| possible(Action::Evict, "VirtualMachine", &vm(conditions));
+        assert_eq!(ask(json!([{"type": "Migratable", "status": "True"}])), Possible::Yes);
+        assert_eq!(ask(json!([])), Possible::Yes);
+        let alone =
+            json!([{"type": "Migratable", "status": "False", "reason": "R", "message": "Only one\u{1b} node."}]);
+        assert_eq!(ask(alone), Possible::No("Only one\\x1b node".into()));
     }
 
     #[test]
