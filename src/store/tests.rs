@@ -203,8 +203,16 @@ fn a_backup_is_a_store() {
     assert_eq!(restored.list("things", None).entries, store.list("things", None).entries);
 }
 
+/// Names that each writer of the crash test writes in turn.
+const NAMES: u64 = 5;
+
+/// Whether a writer's step of this number is a delete.
+fn deletes(step: u64) -> bool {
+    step % 11 == 10
+}
+
 /// Not a test of its own: the process that [`acknowledged_writes_survive_sigkill`] kills. Writes for ever, says
-/// each acknowledged write on its standard output.
+/// each acknowledged write on its standard output: `ACK revision writer step`.
 #[test]
 fn crash_child() {
     let Some(dir) = std::env::var_os("VMDECK_TEST_CRASH_DIR") else { return };
@@ -214,17 +222,22 @@ fn crash_child() {
         compact_every: Duration::from_millis(2),
         ..Options::default()
     };
+    // Values differ from round to round: a write that changes nothing would answer with an old revision.
+    let round = std::env::var("VMDECK_TEST_CRASH_ROUND").unwrap();
     let store = Store::open(Path::new(&dir), options).unwrap();
     runtime().block_on(async {
         let writers = (0..4).map(|w| {
-            let store = store.clone();
+            let (store, round) = (store.clone(), round.as_str());
             async move {
-                for i in 0u64.. {
-                    let (name, text) = (format!("w{w}-{}", i % 5), format!("{i}"));
-                    let write = if i % 11 == 10 { delete(&name, Expect::Any) } else { put(&name, Expect::Any, &text) };
-                    let kind = if matches!(write.action, Action::Put(_)) { &text } else { "-" };
+                for step in 0u64.. {
+                    let name = format!("w{w}-{}", step % NAMES);
+                    let write = if deletes(step) {
+                        delete(&name, Expect::Any)
+                    } else {
+                        put(&name, Expect::Any, &format!("{round}-{step}"))
+                    };
                     if let Ok(done) = store.write(write).await {
-                        let line = format!("ACK {} {name} {kind}\n", done.entry.revision);
+                        let line = format!("ACK {} {w} {step}\n", done.entry.revision);
                         std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
                     }
                 }
@@ -242,6 +255,7 @@ fn acknowledged_writes_survive_sigkill() {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "store::tests::crash_child", "--nocapture"])
             .env("VMDECK_TEST_CRASH_DIR", dir.path())
+            .env("VMDECK_TEST_CRASH_ROUND", round.to_string())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -253,25 +267,35 @@ fn acknowledged_writes_survive_sigkill() {
         child.wait().unwrap();
         acknowledged.extend(lines.filter(|l| l.contains("ACK ") && l.split(' ').count() == 4));
 
-        let mut want: BTreeMap<String, (u64, String)> = BTreeMap::new();
+        // Last acknowledged (revision, step) of each name, and last step of each writer.
+        let mut want: BTreeMap<(u64, u64), (u64, u64)> = BTreeMap::new();
+        let mut reached: BTreeMap<u64, u64> = BTreeMap::new();
         for line in &acknowledged {
-            let words: Vec<&str> = line[line.find("ACK").unwrap()..].split(' ').collect();
-            let revision: u64 = words[1].parse().unwrap();
+            let words: Vec<u64> =
+                line[line.find("ACK ").unwrap() + 4..].split(' ').map(|word| word.parse().unwrap()).collect();
+            let [revision, writer, step] = words[..] else { panic!("{line:?}") };
             assert!(revision > newest, "revision {revision} after {newest} was there before the crash");
-            let entry = want.entry(words[2].to_owned()).or_default();
-            if revision > entry.0 {
-                *entry = (revision, words[3].to_owned());
-            }
+            want.insert((writer, step % NAMES), (revision, step));
+            reached.insert(writer, step);
         }
         let store = reopen(dir.path(), Options::default());
-        let last = want.values().map(|(r, _)| *r).max().unwrap();
+        let last = want.values().map(|(revision, _)| *revision).max().unwrap();
         assert!(store.revision() >= last);
-        for (name, (revision, text)) in want {
-            match store.get(&Key::new("things", "ns", &name)) {
-                // A later write of the same object may be on disk without its answer having been read.
-                Some(entry) if entry.revision > revision => {}
-                Some(entry) => assert_eq!((entry.revision, &entry.bytes), (revision, &body(&text).render(revision))),
-                None => assert!(text == "-" || store.revision() > last, "{name} at {revision} is lost"),
+        for ((writer, name), (revision, step)) in want {
+            let key = Key::new("things", "ns", &format!("w{writer}-{name}"));
+            // At most one more write of each writer may be on disk without its answer having been told.
+            let untold = reached[&writer] + 1;
+            match store.get(&key) {
+                Some(entry) if entry.revision == revision => {
+                    assert!(!deletes(step), "{key:?} was deleted at {revision}");
+                    assert_eq!(entry.bytes, body(&format!("{round}-{step}")).render(revision));
+                }
+                found => {
+                    let gone = found.is_none();
+                    assert!(found.is_none_or(|entry| entry.revision > revision), "{key:?} went back from {revision}");
+                    let explained = (gone && deletes(step)) || (untold % NAMES == name && gone == deletes(untold));
+                    assert!(explained, "{key:?} at {revision}, step {step}, is lost; the writer had told {untold} - 1");
+                }
             }
         }
         newest = store.revision();
