@@ -20,8 +20,9 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::graph::{Graph, Key, Kind};
 use crate::types::{
     AddressType, BlockDeviceKind, BlockDeviceRef, ClusterVirtualImage, DiskSourceKind, ImageDataSource, SourceKind,
-    VirtualDisk, VirtualImage, VirtualMachine, VirtualMachineBlockDeviceAttachment, VirtualMachineClass,
-    VirtualMachineIPAddress, VirtualMachineIPAddressLease, VirtualMachineOperation, lease_address, lease_name,
+    VirtualDisk, VirtualDiskSnapshot, VirtualImage, VirtualMachine, VirtualMachineBlockDeviceAttachment,
+    VirtualMachineClass, VirtualMachineIPAddress, VirtualMachineIPAddressLease, VirtualMachineMACAddress,
+    VirtualMachineOperation, VirtualMachineSnapshot, VirtualMachineSnapshotOperation, lease_address, lease_name,
 };
 
 /// A kind that the controllers watch.
@@ -108,6 +109,11 @@ watched!(namespaced VirtualDisk, Disk, this => {
 watched!(namespaced VirtualImage, Image, this => image_links(&namespace(this), &this.spec.data_source));
 watched!(cluster ClusterVirtualImage, ClusterImage, this => image_links("", &this.spec.data_source));
 watched!(cluster VirtualMachineClass, Class, _this => vec![]);
+// Nothing is done for these yet, so nothing else has to wake them.
+watched!(namespaced VirtualDiskSnapshot, DiskSnapshot, _this => vec![]);
+watched!(namespaced VirtualMachineSnapshot, MachineSnapshot, _this => vec![]);
+watched!(namespaced VirtualMachineSnapshotOperation, SnapshotOperation, _this => vec![]);
+watched!(namespaced VirtualMachineMACAddress, MacAddress, _this => vec![]);
 watched!(namespaced Secret, Secret, _this => vec![]);
 watched!(cluster Node, Node, _this => vec![]);
 

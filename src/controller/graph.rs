@@ -24,6 +24,14 @@ pub enum Kind {
     ClusterImage,
     /// VirtualMachineClass.
     Class,
+    /// VirtualDiskSnapshot.
+    DiskSnapshot,
+    /// VirtualMachineSnapshot.
+    MachineSnapshot,
+    /// VirtualMachineSnapshotOperation.
+    SnapshotOperation,
+    /// VirtualMachineMACAddress.
+    MacAddress,
     /// Secret.
     Secret,
     /// Node.

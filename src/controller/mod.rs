@@ -2,7 +2,8 @@
 //!
 //! * [`cache`]: one watch and one cache for each kind; [`graph`]: which change wakes whom.
 //! * [`machine`]: VirtualMachine, the center of it all; its run policy is in [`machine::power`].
-//! * [`operation`], [`attachment`], [`disk`], [`image`], [`address`], [`class`], [`node`]: the other kinds.
+//! * [`operation`], [`attachment`], [`disk`], [`image`], [`address`], [`class`], [`node`]: the other kinds;
+//!   [`unserved`]: those that nothing is done for yet.
 //! * [`write`]: patches of what changed; [`events`]: events on objects; [`orphans`]: what has no object any more.
 //!
 //! Nothing polls: a reconcile runs when an object, a neighbour of it, or the host's view of it changed, and at
@@ -43,14 +44,16 @@ pub mod node;
 pub mod operation;
 mod orphans;
 mod source;
+pub mod unserved;
 mod write;
 
 pub use error::Error;
 
 use crate::host::{Host, HostEvent, MachineState, VolumeId};
 use crate::types::{
-    ClusterVirtualImage, VirtualDisk, VirtualImage, VirtualMachine, VirtualMachineBlockDeviceAttachment,
-    VirtualMachineClass, VirtualMachineIPAddress, VirtualMachineIPAddressLease, VirtualMachineOperation,
+    ClusterVirtualImage, VirtualDisk, VirtualDiskSnapshot, VirtualImage, VirtualMachine,
+    VirtualMachineBlockDeviceAttachment, VirtualMachineClass, VirtualMachineIPAddress, VirtualMachineIPAddressLease,
+    VirtualMachineMACAddress, VirtualMachineOperation, VirtualMachineSnapshot, VirtualMachineSnapshotOperation,
 };
 use cache::{Cache, Wakeup, Watched, follow};
 use events::Recorder;
@@ -107,6 +110,10 @@ pub struct Context {
     images: Arc<Cache<VirtualImage>>,
     cluster_images: Arc<Cache<ClusterVirtualImage>>,
     classes: Arc<Cache<VirtualMachineClass>>,
+    disk_snapshots: Arc<Cache<VirtualDiskSnapshot>>,
+    machine_snapshots: Arc<Cache<VirtualMachineSnapshot>>,
+    snapshot_operations: Arc<Cache<VirtualMachineSnapshotOperation>>,
+    mac_addresses: Arc<Cache<VirtualMachineMACAddress>>,
     secrets: Arc<Cache<Secret>>,
     nodes: Arc<Cache<Node>>,
     machine_memory: machine::Shared,
@@ -172,6 +179,10 @@ pub async fn run(
         images: b.cache(&wakeup),
         cluster_images: b.cache(&wakeup),
         classes: b.cache(&wakeup),
+        disk_snapshots: b.cache(&wakeup),
+        machine_snapshots: b.cache(&wakeup),
+        snapshot_operations: b.cache(&wakeup),
+        mac_addresses: b.cache(&wakeup),
         secrets: b.cache(&wakeup),
         nodes: b.cache(&wakeup),
         client,
@@ -206,6 +217,10 @@ pub async fn run(
         drive.kind(ctx.images.clone(), |o, c| image::reconcile(o, c).boxed());
         drive.kind(ctx.cluster_images.clone(), |o, c| image::reconcile_cluster(o, c).boxed());
         drive.kind(ctx.classes.clone(), |o, c| class::reconcile(o, c).boxed());
+        drive.kind(ctx.disk_snapshots.clone(), |o, c| unserved::disk_snapshot(o, c).boxed());
+        drive.kind(ctx.machine_snapshots.clone(), |o, c| unserved::machine_snapshot(o, c).boxed());
+        drive.kind(ctx.snapshot_operations.clone(), |o, c| unserved::snapshot_operation(o, c).boxed());
+        drive.kind(ctx.mac_addresses.clone(), |o, c| unserved::mac_address(o, c).boxed());
         drive.kind(ctx.nodes.clone(), |o, c| node::reconcile(o, c).boxed());
         while tasks.join_next().await.is_some() {}
         Ok(())
@@ -217,7 +232,7 @@ pub async fn run(
 }
 
 /// Kinds with a reconciler. Secrets only wake others.
-const RECONCILED: [Kind; 10] = [
+const RECONCILED: [Kind; 14] = [
     Kind::Machine,
     Kind::Operation,
     Kind::Attachment,
@@ -227,6 +242,10 @@ const RECONCILED: [Kind; 10] = [
     Kind::Image,
     Kind::ClusterImage,
     Kind::Class,
+    Kind::DiskSnapshot,
+    Kind::MachineSnapshot,
+    Kind::SnapshotOperation,
+    Kind::MacAddress,
     Kind::Node,
 ];
 

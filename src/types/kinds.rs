@@ -198,6 +198,46 @@ pub static KINDS: &[KindInfo] = &[
         &["virtualization-cluster"],
         Cluster
     ),
+    custom!(
+        VirtualDiskSnapshot,
+        "virtualdisksnapshots",
+        "virtualdisksnapshot",
+        &["vdsnapshot", "vds"],
+        &["virtualization"],
+        Namespaced
+    ),
+    custom!(
+        VirtualMachineSnapshot,
+        "virtualmachinesnapshots",
+        "virtualmachinesnapshot",
+        &["vmsnapshot", "vms"],
+        &["virtualization"],
+        Namespaced
+    ),
+    custom!(
+        VirtualMachineSnapshotOperation,
+        "virtualmachinesnapshotoperations",
+        "virtualmachinesnapshotoperation",
+        &["vmsop"],
+        &["virtualization"],
+        Namespaced
+    ),
+    custom!(
+        VirtualMachineMACAddress,
+        "virtualmachinemacaddresses",
+        "virtualmachinemacaddress",
+        &["vmmac"],
+        &["virtualization"],
+        Namespaced
+    ),
+    custom!(
+        VirtualMachineMACAddressLease,
+        "virtualmachinemacaddressleases",
+        "virtualmachinemacaddresslease",
+        &["vmmacl", "vmmaclease"],
+        &["virtualization-cluster"],
+        Cluster
+    ),
     builtin!("", "v1", "Namespace", "namespaces", "namespace", &["ns"], Cluster, true),
     builtin!("", "v1", "Node", "nodes", "node", &["no"], Cluster, true),
     builtin!("", "v1", "Secret", "secrets", "secret", &[], Namespaced, false),

@@ -6,12 +6,8 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 
 use crate::host::Seed;
-use crate::types::rules::provisioning;
-
-/// Type of Secrets with user data.
-pub const CLOUD_INIT_SECRET: &str = "provisioning.virtualization.deckhouse.io/cloud-init";
-/// Type of Secrets with Windows answer files.
-pub const SYSPREP_SECRET: &str = "provisioning.virtualization.deckhouse.io/sysprep";
+use crate::types::rules::provisioning::{self, UNATTEND_KEYS, USER_DATA_KEYS};
+pub use crate::types::rules::provisioning::{CLOUD_INIT_SECRET, SYSPREP_SECRET};
 
 /// What the guest gets.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,7 +31,7 @@ pub fn inline(user_data: Option<&str>, hostname: &str) -> Result<Provided, Strin
 /// A Secret named by `provisioning.userDataRef`.
 pub fn user_data(name: &str, secret: Option<&Secret>, hostname: &str) -> Result<Provided, String> {
     let data = checked(name, secret, CLOUD_INIT_SECRET)?;
-    let text = ["userData", "userdata"].iter().find_map(|key| data.get(*key)).filter(|b| !b.0.is_empty());
+    let text = USER_DATA_KEYS.iter().find_map(|key| data.get(*key)).filter(|b| !b.0.is_empty());
     match text {
         Some(bytes) => Ok(cloud_init(bytes.0.clone(), hostname)),
         None => Err(format!("Secret {name} has no key userData: put the cloud-init data there, base64-encoded.")),
@@ -45,7 +41,7 @@ pub fn user_data(name: &str, secret: Option<&Secret>, hostname: &str) -> Result<
 /// A Secret named by `provisioning.sysprepRef`.
 pub fn sysprep(name: &str, secret: Option<&Secret>) -> Result<Provided, String> {
     let data = checked(name, secret, SYSPREP_SECRET)?;
-    let known = ["unattend.xml", "autounattend.xml"].iter().any(|key| data.contains_key(*key));
+    let known = UNATTEND_KEYS.iter().any(|key| data.contains_key(*key));
     let warning = (!known).then(|| {
         format!("Secret {name} has neither unattend.xml nor autounattend.xml: Windows will not find an answer file.")
     });

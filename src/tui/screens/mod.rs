@@ -106,6 +106,11 @@ pub fn kind_title(kind: &KindInfo) -> String {
         "VirtualMachineIPAddress" => "IP addresses".into(),
         "VirtualMachineIPAddressLease" => "IP address leases".into(),
         "VirtualMachineClass" => "Machine classes".into(),
+        "VirtualDiskSnapshot" => "Disk snapshots".into(),
+        "VirtualMachineSnapshot" => "Machine snapshots".into(),
+        "VirtualMachineSnapshotOperation" => "Snapshot operations".into(),
+        "VirtualMachineMACAddress" => "MAC addresses".into(),
+        "VirtualMachineMACAddressLease" => "MAC address leases".into(),
         "ConfigMap" => "Config maps".into(),
         other => {
             let mut title = String::new();
@@ -134,6 +139,11 @@ pub fn kind_noun(kind: &KindInfo) -> String {
         "VirtualMachineIPAddress" => "IP address".into(),
         "VirtualMachineIPAddressLease" => "IP address lease".into(),
         "VirtualMachineClass" => "machine class".into(),
+        "VirtualDiskSnapshot" => "disk snapshot".into(),
+        "VirtualMachineSnapshot" => "machine snapshot".into(),
+        "VirtualMachineSnapshotOperation" => "snapshot operation".into(),
+        "VirtualMachineMACAddress" => "MAC address".into(),
+        "VirtualMachineMACAddressLease" => "MAC address lease".into(),
         other => other.to_lowercase(),
     }
 }

@@ -6,6 +6,7 @@ mod cluster;
 mod edits;
 mod flows;
 mod hostile;
+mod kinds;
 mod screens;
 
 use std::path::PathBuf;

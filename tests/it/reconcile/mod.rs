@@ -2,6 +2,7 @@
 
 mod fake_host;
 mod storage;
+mod unserved;
 mod world;
 
 use std::time::Duration;

@@ -1,0 +1,111 @@
+//! Kinds that this release stores and checks but does nothing for. Their status says so: silence would look like work.
+//!
+//! A snapshot is of a moment. One that is not taken when it is asked for has failed: were it left waiting, a later
+//! release would take it of a moment that nobody meant. A MAC address has no moment, so it waits.
+
+use std::sync::Arc;
+
+use kube::Resource;
+use kube::runtime::controller::Action;
+
+use super::cache::Watched;
+use super::{Context, Error};
+use crate::types::condition::{self, Status};
+use crate::types::{
+    AddressPhase, Condition, SnapshotOperationPhase, SnapshotPhase, VirtualDiskSnapshot, VirtualDiskSnapshotStatus,
+    VirtualMachineMACAddress, VirtualMachineMACAddressStatus, VirtualMachineSnapshot, VirtualMachineSnapshotOperation,
+    VirtualMachineSnapshotOperationStatus, VirtualMachineSnapshotStatus,
+};
+
+const NO_SNAPSHOTS: &str = "Snapshots are not made by this release of vmdeck: nothing was saved.";
+const NO_SOURCE: &str = "Snapshots are not made by this release of vmdeck, so no machine can be made from one.";
+const NO_NETWORKS: &str = "This host has the Main network only, whose interfaces take no address from here.";
+
+/// One look at one snapshot of a disk.
+pub async fn disk_snapshot(object: Arc<VirtualDiskSnapshot>, ctx: Arc<Context>) -> Result<Action, Error> {
+    let old = object.status.clone().unwrap_or_default();
+    let conditions =
+        told(object.as_ref(), &ctx, old.conditions.clone(), "VirtualDiskSnapshotReady", FAILED_DISK, NO_SNAPSHOTS);
+    let new = VirtualDiskSnapshotStatus {
+        phase: Some(SnapshotPhase::Failed),
+        observed_generation: object.meta().generation,
+        conditions: Some(conditions),
+        ..old
+    };
+    let latest = ctx.disk_snapshots.newest(object);
+    ctx.report(&ctx.disk_snapshots, latest.as_ref(), latest.status.as_ref(), &new).await?;
+    Ok(Action::await_change())
+}
+
+/// One look at one snapshot of a machine.
+pub async fn machine_snapshot(object: Arc<VirtualMachineSnapshot>, ctx: Arc<Context>) -> Result<Action, Error> {
+    let old = object.status.clone().unwrap_or_default();
+    let conditions = told(
+        object.as_ref(),
+        &ctx,
+        old.conditions.clone(),
+        "VirtualMachineSnapshotReady",
+        FAILED_MACHINE,
+        NO_SNAPSHOTS,
+    );
+    let new = VirtualMachineSnapshotStatus {
+        phase: Some(SnapshotPhase::Failed),
+        observed_generation: object.meta().generation,
+        conditions: Some(conditions),
+        ..old
+    };
+    let latest = ctx.machine_snapshots.newest(object);
+    ctx.report(&ctx.machine_snapshots, latest.as_ref(), latest.status.as_ref(), &new).await?;
+    Ok(Action::await_change())
+}
+
+/// One look at one operation on a snapshot.
+pub async fn snapshot_operation(
+    object: Arc<VirtualMachineSnapshotOperation>,
+    ctx: Arc<Context>,
+) -> Result<Action, Error> {
+    let old = object.status.clone().unwrap_or_default();
+    let conditions = told(object.as_ref(), &ctx, old.conditions.clone(), "Completed", "OperationFailed", NO_SOURCE);
+    let new = VirtualMachineSnapshotOperationStatus {
+        phase: Some(SnapshotOperationPhase::Failed),
+        observed_generation: object.meta().generation,
+        conditions: Some(conditions),
+        ..old
+    };
+    let latest = ctx.snapshot_operations.newest(object);
+    ctx.report(&ctx.snapshot_operations, latest.as_ref(), latest.status.as_ref(), &new).await?;
+    Ok(Action::await_change())
+}
+
+/// One look at one MAC address.
+pub async fn mac_address(object: Arc<VirtualMachineMACAddress>, ctx: Arc<Context>) -> Result<Action, Error> {
+    let old = object.status.clone().unwrap_or_default();
+    let conditions = told(object.as_ref(), &ctx, old.conditions.clone(), "Bound", UNBOUND, NO_NETWORKS);
+    let new = VirtualMachineMACAddressStatus {
+        phase: Some(AddressPhase::Pending),
+        observed_generation: object.meta().generation,
+        conditions: Some(conditions),
+        ..old
+    };
+    let latest = ctx.mac_addresses.newest(object);
+    ctx.report(&ctx.mac_addresses, latest.as_ref(), latest.status.as_ref(), &new).await?;
+    Ok(Action::await_change())
+}
+
+const FAILED_DISK: &str = "VirtualDiskSnapshotFailed";
+const FAILED_MACHINE: &str = "VirtualMachineSnapshotFailed";
+const UNBOUND: &str = "VirtualMachineMACAddressLeaseNotFound";
+
+/// The conditions with the one that says why nothing is done.
+fn told<K: Watched>(
+    object: &K,
+    ctx: &Context,
+    conditions: Option<Vec<Condition>>,
+    type_: &str,
+    reason: &str,
+    message: &str,
+) -> Vec<Condition> {
+    let mut conditions = conditions.unwrap_or_default();
+    condition::set(&mut conditions, type_, Status::False, reason, message, object.meta().generation, ctx.now());
+    conditions
+}
