@@ -94,7 +94,7 @@ impl Call<'_> {
         }
         let prefix = object::text(&object, "generateName").to_owned();
         let generated = object::name(&object).is_empty() && !prefix.is_empty();
-        admission::conform(kind, &mut object, options, warnings)?;
+        admission::conform(&self.world(), kind, &mut object, options, warnings)?;
         prepare::fresh(kind, &mut object, &uuid::Uuid::new_v4().to_string(), &object::now());
 
         for _ in 0..ATTEMPTS {
@@ -214,7 +214,7 @@ impl Call<'_> {
     ) -> Result<Option<Response<Body>>, Failure> {
         let kind = self.kind();
         let mut new = prepare::updated(kind, part, old, wanted)?;
-        admission::conform(kind, &mut new, options, &mut warnings)?;
+        admission::conform(&self.world(), kind, &mut new, options, &mut warnings)?;
         prepare::check(kind, Some(old), &mut new)?;
         let _alone = self.rule(part, Some(old), &mut new, &mut warnings).await?;
         if owners == Owners::Track {
@@ -258,9 +258,12 @@ impl Call<'_> {
             true => Some(self.api.alone.lock().await),
             false => None,
         };
-        let world = Stored { store: &self.api.store, networks: self.api.options.networks.as_deref() };
-        admission::rule(&world, kind, old, new, warnings)?;
+        admission::rule(&self.world(), kind, old, new, warnings)?;
         Ok(alone)
+    }
+
+    fn world(&self) -> Stored<'_> {
+        Stored { store: &self.api.store, networks: self.api.options.networks.as_deref() }
     }
 
     /// Records who owns the fields that a plain write changed.

@@ -65,6 +65,12 @@ impl FieldError {
         Self::new(path, Reason::Invalid, format!("Invalid value: {}: {detail}", shown(value)))
     }
 
+    /// A rule about an object as a whole does not hold (upstream: a CEL rule). `message` begins with upstream's, which
+    /// scripts may look for.
+    pub fn rule(path: impl Into<String>, message: impl fmt::Display) -> Self {
+        Self::new(path, Reason::Invalid, format!("Invalid value: \"object\": {message}"))
+    }
+
     /// The value has the wrong type.
     pub fn type_invalid(path: impl Into<String>, value: &Value, detail: impl fmt::Display) -> Self {
         Self::new(path, Reason::TypeInvalid, format!("Invalid value: {}: {detail}", shown(value)))

@@ -3,14 +3,13 @@
 
 use serde_json::{Map, Value};
 
-use super::address;
+use super::{address, machine, storage};
 use crate::apiserver::object::{self, Object};
 use crate::types::field_error::FieldError;
 use crate::types::kinds::KindInfo;
-use crate::types::rules::sizing;
 
 /// Most block devices of one machine.
-const MAX_DEVICES: usize = 16;
+pub(super) const MAX_DEVICES: usize = 16;
 /// The annotation that makes a class the default one.
 const DEFAULT_CLASS: &str = "virtualmachineclass.virtualization.deckhouse.io/is-default-class";
 
@@ -45,32 +44,41 @@ pub fn concerns(kind: &KindInfo) -> bool {
             | "VirtualMachineBlockDeviceAttachment"
             | "VirtualMachineOperation"
             | "VirtualMachineIPAddress"
+            | "VirtualMachineMACAddress"
             | "VirtualMachineClass"
     )
+}
+
+/// Fills in what a kind requires and another object says: the class of a machine that names none is the default one.
+/// Done before the schema is looked at, which wants it.
+pub fn complete(world: &dyn World, kind: &KindInfo, new: &mut Object) -> Option<FieldError> {
+    const FIELD: &str = "virtualMachineClassName";
+    if kind.kind != "VirtualMachine" || object::is_terminating(new) || !text(new, &["spec", FIELD]).is_empty() {
+        return None;
+    }
+    let spec = new.get_mut("spec").and_then(Value::as_object_mut)?;
+    match world.list("virtualmachineclasses", None).iter().find(|c| is_default(c)) {
+        Some(class) => {
+            spec.insert(FIELD.to_owned(), object::name(class).into());
+            None
+        }
+        None => {
+            let detail = "there is no default VirtualMachineClass: name the class that the machine shall have";
+            Some(FieldError::required(format!("spec.{FIELD}"), detail))
+        }
+    }
 }
 
 /// Fills in what depends on other objects: the core fraction of a machine that names none comes from its class.
 pub fn fill(world: &dyn World, kind: &KindInfo, new: &mut Object) -> Findings {
     let mut findings = Findings::default();
-    if kind.kind != "VirtualMachine" || object::is_terminating(new) {
-        return findings;
-    }
-    let cores = at(new, &["spec", "cpu", "cores"]).and_then(Value::as_i64);
-    let missing = text(new, &["spec", "cpu", "coreFraction"]).is_empty();
-    if let (Some(cores), true, Some(class)) = (cores, missing, class_of(world, new)) {
-        match sizing::default_core_fraction(&Value::Object(class), cores) {
-            Ok(fraction) => {
-                if let Some(cpu) = new.get_mut("spec").and_then(|s| s.get_mut("cpu")).and_then(Value::as_object_mut) {
-                    cpu.insert("coreFraction".to_owned(), fraction.into());
-                }
-            }
-            Err(detail) => findings.refuse(FieldError::required("spec.cpu.coreFraction", detail)),
-        }
+    if kind.kind == "VirtualMachine" && !object::is_terminating(new) {
+        machine::fill(world, new, &mut findings);
     }
     findings
 }
 
-fn class_of(world: &dyn World, machine: &Object) -> Option<Object> {
+pub(super) fn class_of(world: &dyn World, machine: &Object) -> Option<Object> {
     let name = text(machine, &["spec", "virtualMachineClassName"]);
     world.list("virtualmachineclasses", None).into_iter().find(|c| object::name(c) == name)
 }
@@ -84,7 +92,9 @@ pub fn check(world: &dyn World, kind: &KindInfo, old: Option<&Object>, new: &Obj
         return findings;
     }
     match kind.kind {
-        "VirtualMachine" if spec_changed => machine(world, old, new, &mut findings),
+        "VirtualMachine" if spec_changed => machine::check(world, old, new, &mut findings),
+        "VirtualDisk" if spec_changed => storage::disk(world, old, new, &mut findings),
+        "VirtualMachineMACAddress" if spec_changed => address::mac(world, new, &mut findings),
         "VirtualMachineBlockDeviceAttachment" if old.is_none() => attachment(world, new, &mut findings),
         "VirtualMachineOperation" if old.is_none() => operation(world, new, &mut findings),
         "VirtualMachineIPAddress" if spec_changed => address::check(world, old, new, &mut findings),
@@ -105,15 +115,15 @@ pub(super) fn text<'a>(object: &'a Object, path: &[&str]) -> &'a str {
     at(object, path).and_then(Value::as_str).unwrap_or("")
 }
 
-fn namespace(object: &Object) -> Option<&str> {
+pub(super) fn namespace(object: &Object) -> Option<&str> {
     Some(object::text(object, "namespace"))
 }
 
 /// A block device as objects name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Device {
-    kind: String,
-    name: String,
+pub(super) struct Device {
+    pub(super) kind: String,
+    pub(super) name: String,
 }
 
 impl Device {
@@ -122,104 +132,29 @@ impl Device {
         Self { kind: text("kind"), name: text("name") }
     }
 
-    fn of_attachment(attachment: &Object) -> Self {
+    pub(super) fn of_attachment(attachment: &Object) -> Self {
         at(attachment, &["spec", "blockDeviceRef"]).map_or(Self { kind: String::new(), name: String::new() }, Self::of)
     }
 
-    fn shown(&self) -> String {
+    pub(super) fn shown(&self) -> String {
         format!("{} {:?}", self.kind, self.name)
     }
 }
 
-fn devices(machine: &Object) -> Vec<Device> {
+pub(super) fn devices(machine: &Object) -> Vec<Device> {
     let list = at(machine, &["spec", "blockDeviceRefs"]).and_then(Value::as_array);
     list.into_iter().flatten().map(Device::of).collect()
 }
 
 /// The attachments of a machine that count: not those that are going or have failed.
-fn attachments(world: &dyn World, namespace: Option<&str>) -> Vec<Object> {
+pub(super) fn attachments(world: &dyn World, namespace: Option<&str>) -> Vec<Object> {
     let mut list = world.list("virtualmachineblockdeviceattachments", namespace);
     list.retain(|a| !object::is_terminating(a) && text(a, &["status", "phase"]) != "Failed");
     list
 }
 
-fn too_many(found: usize) -> String {
+pub(super) fn too_many(found: usize) -> String {
     format!("block device attachment limit reached: found {found} devices, {MAX_DEVICES} is maximum")
-}
-
-fn machine(world: &dyn World, old: Option<&Object>, new: &Object, findings: &mut Findings) {
-    const REFS: &str = "spec.blockDeviceRefs";
-    let name = object::name(new);
-    let before = old.map(devices).unwrap_or_default();
-    let after = devices(new);
-    if before != after {
-        let mut attached = attachments(world, namespace(new));
-        for (i, device) in after.iter().enumerate().filter(|(_, d)| !before.contains(d)) {
-            let holder = attached.iter().find(|a| device.kind == "VirtualDisk" && Device::of_attachment(a) == *device);
-            if let Some(holder) = holder {
-                let detail = format!(
-                    "{} is already attached by VirtualMachineBlockDeviceAttachment {:?}: delete that first",
-                    device.shown(),
-                    object::name(holder)
-                );
-                findings.refuse(FieldError::forbidden(format!("{REFS}[{i}]"), detail));
-            }
-        }
-        attached.retain(|a| text(a, &["spec", "virtualMachineName"]) == name);
-        let found = after.len() + attached.len();
-        if found > MAX_DEVICES {
-            findings.refuse(FieldError::forbidden(REFS, too_many(found)));
-        }
-        if let Some(first) = after.first().filter(|first| before.first() != Some(*first)) {
-            bootable(world, new, first, findings);
-        }
-    }
-    if old.is_none() && text(new, &["spec", "virtualMachineIPAddressName"]).is_empty() {
-        let addresses = world.list("virtualmachineipaddresses", namespace(new));
-        if let Some(address) = addresses.iter().find(|a| object::name(a) == name) {
-            let shown = match text(address, &["status", "address"]) {
-                "" => String::new(),
-                address => format!(" ({address})"),
-            };
-            let detail = format!(
-                "a VirtualMachineIPAddress named {name:?}{shown} exists: set this field to {name:?} to use it, or \
-                 rename one of the two"
-            );
-            findings.refuse(FieldError::required("spec.virtualMachineIPAddressName", detail));
-        }
-    }
-    let class = text(new, &["spec", "virtualMachineClassName"]);
-    match class_of(world, new) {
-        Some(class) => {
-            if let Some(problem) = sizing::problem(&Value::Object(class), &Value::Object(new.clone())) {
-                findings.refuse(FieldError::forbidden("spec", problem));
-            }
-        }
-        None if !class.is_empty() => findings
-            .warnings
-            .push(format!("VirtualMachineClass {class:?} does not exist (yet): the machine waits for it")),
-        None => {}
-    }
-}
-
-/// A machine cannot start from an image that is no CD-ROM, as images cannot be written to.
-fn bootable(world: &dyn World, machine: &Object, first: &Device, findings: &mut Findings) {
-    let images = match first.kind.as_str() {
-        "VirtualImage" => world.list("virtualimages", namespace(machine)),
-        "ClusterVirtualImage" => world.list("clustervirtualimages", None),
-        _ => return,
-    };
-    let image = images.iter().find(|i| object::name(i) == first.name);
-    let is_disk = |i: &&Object| {
-        text(i, &["status", "phase"]) == "Ready" && at(i, &["status", "cdrom"]) == Some(&Value::Bool(false))
-    };
-    if image.filter(is_disk).is_some() {
-        let detail = format!(
-            "{} cannot be the first block device: it is not a CD-ROM image. Make a VirtualDisk from it",
-            first.shown()
-        );
-        findings.refuse(FieldError::forbidden("spec.blockDeviceRefs[0]", detail));
-    }
 }
 
 fn attachment(world: &dyn World, new: &Object, findings: &mut Findings) {

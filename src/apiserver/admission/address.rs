@@ -1,4 +1,4 @@
-//! Rules of VirtualMachineIPAddress that need the subnets and the other addresses (upstream.md 15.4); the rest is in
+//! Rules of VirtualMachineIPAddress and VirtualMachineMACAddress that need the subnets and the other addresses (upstream.md 15.4); the rest is in
 //! [`crate::types::rules`].
 
 use std::net::Ipv4Addr;
@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::across::{Findings, World, text};
 use crate::apiserver::object::{self, Object};
 use crate::types::field_error::FieldError;
+use crate::types::mac_lease_name;
 
 const FIELD: &str = "spec.staticIP";
 
@@ -58,4 +59,32 @@ fn holder(world: &dyn World, new: &Object, address: Ipv4Addr) -> Option<String> 
         !same && (text(a, &["spec", "staticIP"]) == wanted || text(a, &["status", "address"]) == wanted)
     });
     rival.map(|a| format!(" (by {}/{})", object::text(&a, "namespace"), object::name(&a)))
+}
+
+/// A MAC address that is asked for must not be in use, or asked for by another.
+pub(super) fn mac(world: &dyn World, new: &Object, findings: &mut Findings) {
+    let given = text(new, &["spec", "address"]);
+    if given.is_empty() {
+        return;
+    }
+    let (name, namespace) = (object::name(new), object::text(new, "namespace"));
+    let wanted = mac_lease_name(given);
+    let lease = world.list("virtualmachinemacaddressleases", None).into_iter().find(|l| object::name(l) == wanted);
+    let by_lease = lease.map(|lease| {
+        let of = |field: &str| text(&lease, &["spec", "virtualMachineMACAddressRef", field]).to_owned();
+        (of("namespace"), of("name"))
+    });
+    let by_wish = || {
+        let others = world.list("virtualmachinemacaddresses", None).into_iter();
+        let mut same = others.filter(|o| {
+            [["spec", "address"], ["status", "address"]].iter().any(|path| mac_lease_name(text(o, path)) == wanted)
+        });
+        same.find(|o| object::name(o) != name || object::text(o, "namespace") != namespace)
+            .map(|o| (object::text(&o, "namespace").to_owned(), object::name(&o).to_owned()))
+    };
+    let holder = by_lease.filter(|(home, holder)| home != namespace || holder != name).or_else(by_wish);
+    if let Some((home, holder)) = holder {
+        let detail = format!("the address is already used by VirtualMachineMACAddress {home}/{holder}");
+        findings.refuse(FieldError::invalid("spec.address", &given.into(), detail));
+    }
 }

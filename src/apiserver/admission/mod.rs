@@ -2,6 +2,8 @@
 
 pub mod across;
 mod address;
+mod machine;
+mod storage;
 
 #[cfg(test)]
 mod tests;
@@ -84,11 +86,13 @@ pub fn rule(
     Err(Failure::invalid_object(kind, object::name(new), &causes))
 }
 
-/// Takes away fields that the schema does not have, fills in its defaults and checks the rest against it.
+/// Takes away fields that the schema does not have, fills in its defaults and what other objects say, and checks the
+/// rest against it.
 ///
 /// # Errors
 /// 400 for unknown fields with `Strict`, and for built-in kinds whose fields have wrong types; else 422.
 pub fn conform(
+    world: &Stored<'_>,
     kind: &KindInfo,
     object: &mut Object,
     options: &WriteOptions,
@@ -98,7 +102,12 @@ pub fn conform(
     let mut value = Value::Object(std::mem::take(object));
     let unknown = schema.prune(&mut value);
     schema.defaults(&mut value);
-    let errors = schema.validate(&value);
+    let refused = value.as_object_mut().and_then(|object| across::complete(world, kind, object));
+    let mut errors = schema.validate(&value);
+    if let Some(refused) = refused {
+        errors.retain(|e| e.path != refused.path);
+        errors.push(refused);
+    }
     if let Value::Object(conforming) = value {
         *object = conforming;
     }

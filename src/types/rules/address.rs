@@ -1,4 +1,4 @@
-//! Rules of VirtualMachineIPAddress and its lease. Whether an address is in the pool and free is not said here: that
+//! Rules of VirtualMachineIPAddress, VirtualMachineMACAddress and their leases. Whether an address is in the pool and free is not said here: that
 //! takes the pool and the leases.
 
 use std::net::IpAddr;
@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::text;
 use crate::types::field_error::FieldError;
+use crate::types::mac_lease_address;
 
 const TYPE: &str = "spec.type";
 const STATIC: &str = "spec.staticIP";
@@ -64,5 +65,26 @@ pub(super) fn lease(new: &Value) -> Vec<FieldError> {
         return Vec::new();
     }
     let detail = "not an address: a lease is called ip- and the address with dashes, such as ip-10-66-10-14";
+    vec![FieldError::invalid("metadata.name", &Value::from(name), detail)]
+}
+
+pub(super) fn mac(old: Option<&Value>, new: &Value) -> Vec<FieldError> {
+    const FIELD: &str = "spec.address";
+    let Some(old) = old.filter(|old| matches!(text(old, "/status/phase"), "Bound" | "Attached")) else {
+        return Vec::new();
+    };
+    if text(old, "/spec/address") == text(new, "/spec/address") {
+        return Vec::new();
+    }
+    vec![FieldError::forbidden(FIELD, "cannot be changed while the address is allocated")]
+}
+
+/// A lease's name is its address: `mac-02-00-00-00-00-01`.
+pub(super) fn mac_lease(new: &Value) -> Vec<FieldError> {
+    let name = text(new, "/metadata/name");
+    if mac_lease_address(name).is_some() {
+        return Vec::new();
+    }
+    let detail = "not a MAC address: a lease is called mac- and the address with dashes, such as mac-02-00-00-00-00-01";
     vec![FieldError::invalid("metadata.name", &Value::from(name), detail)]
 }

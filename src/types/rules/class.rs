@@ -11,7 +11,7 @@ pub(super) fn validate(old: Option<&Value>, new: &Value) -> Vec<FieldError> {
     if let Some(old) = old
         && old.pointer("/spec/cpu") != new.pointer("/spec/cpu")
     {
-        errors.push(FieldError::forbidden("spec.cpu", ".spec.cpu is immutable; make a new class"));
+        errors.push(FieldError::rule("spec.cpu", ".spec.cpu is immutable; make a new class"));
     }
     cpu(new, &mut errors);
     policies(new, &mut errors);
@@ -19,22 +19,17 @@ pub(super) fn validate(old: Option<&Value>, new: &Value) -> Vec<FieldError> {
 }
 
 fn cpu(new: &Value, errors: &mut Vec<FieldError>) {
-    let type_ = text(new, "/spec/cpu/type");
-    let (needed, allowed): (Option<&str>, &[&str]) = match type_ {
-        "Model" => (Some("model"), &["model"]),
-        "Features" => (Some("features"), &["features"]),
-        "Discovery" => (None, &["discovery"]),
-        _ => (None, &[]),
+    let (needed, allowed, message): (&[&str], &[&str], _) = match text(new, "/spec/cpu/type") {
+        "Host" | "HostPassthrough" => (&[], &[], "HostPassthrough and Host cannot have model, features or discovery"),
+        "Discovery" => (&[], &["discovery"], "Discovery cannot have model or features"),
+        "Model" => (&["model"], &["model"], "Model requires model and cannot have features or discovery"),
+        "Features" => (&["features"], &["features"], "Features requires features and cannot have model or discovery"),
+        _ => return,
     };
     let has = |field: &str| new.pointer(&format!("/spec/cpu/{field}")).is_some();
-    if let Some(field) = needed.filter(|f| !has(f)) {
-        errors.push(FieldError::required(format!("spec.cpu.{field}"), format!("the type is {type_}")));
-    }
-    for field in ["model", "features", "discovery"] {
-        if has(field) && !allowed.contains(&field) {
-            let detail = format!("a class of type {type_} has no {field}");
-            errors.push(FieldError::forbidden(format!("spec.cpu.{field}"), detail));
-        }
+    let excess = ["model", "features", "discovery"].into_iter().any(|f| has(f) && !allowed.contains(&f));
+    if excess || !needed.iter().all(|f| has(f)) {
+        errors.push(FieldError::rule("spec.cpu", message));
     }
 }
 
@@ -47,12 +42,10 @@ fn policies(new: &Value, errors: &mut Vec<FieldError>) {
             continue;
         };
         if max <= min {
-            let detail = "the maximum must be greater than the minimum";
-            errors.push(FieldError::invalid(path("cores.max"), &Value::from(max), detail));
+            errors.push(FieldError::rule(path("cores"), "The maximum must be greater than the minimum"));
         }
-        if let Some(step) = policy.pointer("/cores/step").and_then(Value::as_i64).filter(|step| max <= *step) {
-            let detail = "the maximum must be greater than the step";
-            errors.push(FieldError::invalid(path("cores.step"), &Value::from(step), detail));
+        if policy.pointer("/cores/step").and_then(Value::as_i64).is_some_and(|step| max <= step) {
+            errors.push(FieldError::rule(path("cores"), "The maximum must be greater than the step"));
         }
         let overlapping = policies[..n]
             .iter()
@@ -72,7 +65,8 @@ fn default_fraction(policy: &Value, path: &str, errors: &mut Vec<FieldError>) {
     let Some(default) = fraction(given).filter(|f| f != "Auto") else { return };
     let percent = default.strip_suffix('%').and_then(|n| n.parse::<i64>().ok());
     if !percent.is_some_and(|n| (1..=100).contains(&n)) {
-        errors.push(FieldError::invalid(path, given, "must be a number from 1 to 100, or Auto"));
+        let detail = "The default core fraction must be a number from 1 to 100, or 'Auto'.";
+        errors.push(FieldError::invalid(path, given, detail));
         return;
     }
     let allowed = fractions(policy);

@@ -5,9 +5,8 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Value, json};
 
 use super::provisioning::{self, MAX_USER_DATA};
-use super::{list, quantity, text, topology};
+use super::{list, placement, quantity, text, topology};
 use crate::types::field_error::FieldError;
-use crate::types::selector::{self, LabelSelector};
 
 /// Longest name: it is the guest's host name.
 const MAX_NAME: usize = 63;
@@ -25,7 +24,8 @@ pub(super) fn validate(new: &Value) -> Vec<FieldError> {
     provisioned(new, &mut errors);
     legacy(new, &mut errors);
     networks(new, &mut errors);
-    placement(new, &mut errors);
+    usb(new, &mut errors);
+    placement::check(new, &mut errors);
     errors
 }
 
@@ -106,14 +106,15 @@ fn provisioned(new: &Value, errors: &mut Vec<FieldError>) {
             errors.push(FieldError::forbidden(format!("spec.provisioning.{other}"), detail));
         }
     }
-    let length = text(given, "/userData").chars().count();
+    let data = text(given, "/userData");
+    let length = data.chars().count();
     if length > MAX_USER_DATA {
         let detail = format!(
-            "it has {length} characters; move it into a Secret of type \
-             provisioning.virtualization.deckhouse.io/cloud-init, key userData, and name that in userDataRef with \
-             type UserDataRef"
+            "`userData` exceeds {MAX_USER_DATA} byte limit; should use `userDataRef` for larger data. It has {length} \
+             characters: move it into a Secret of type provisioning.virtualization.deckhouse.io/cloud-init, key \
+             userData, and name that in userDataRef with type UserDataRef"
         );
-        errors.push(FieldError::too_long("spec.provisioning.userData", MAX_USER_DATA as u64, detail));
+        errors.push(FieldError::invalid("spec.provisioning.userData", &Value::from("string"), detail));
     }
 }
 
@@ -123,16 +124,28 @@ fn legacy(new: &Value, errors: &mut Vec<FieldError>) {
     }
     let bootloader = text(new, "/spec/bootloader");
     if !matches!(bootloader, "" | "BIOS") {
-        let detail = "the Legacy osType requires the BIOS bootloader";
-        errors.push(FieldError::invalid("spec.bootloader", &Value::from(bootloader), detail));
+        errors.push(FieldError::rule("spec", "The Legacy osType requires the BIOS bootloader."));
     }
     if new.pointer("/spec/provisioning").is_some() {
-        let detail = "the Legacy osType has no provisioning: such systems know neither cloud-init nor Sysprep";
-        errors.push(FieldError::forbidden("spec.provisioning", detail));
+        let message = "The Legacy osType does not support provisioning: such operating systems have no cloud-init or \
+                       Sysprep support.";
+        errors.push(FieldError::rule("spec", message));
     }
     let devices = list(new, "/spec/blockDeviceRefs").len();
     if !paravirtualized(new) && devices > MAX_IDE {
-        errors.push(FieldError::too_many("spec.blockDeviceRefs", devices, MAX_IDE as u64));
+        let message =
+            format!("The Legacy osType with enableParavirtualization=false supports at most {MAX_IDE} block devices.");
+        errors.push(FieldError::rule("spec", message));
+    }
+}
+
+fn usb(new: &Value, errors: &mut Vec<FieldError>) {
+    let mut seen = HashSet::new();
+    for (n, device) in list(new, "/spec/usbDevices").iter().enumerate() {
+        let name = text(device, "/name");
+        if !seen.insert(name) {
+            errors.push(FieldError::duplicate(format!("spec.usbDevices[{n}].name"), &Value::from(name)));
+        }
     }
 }
 
@@ -180,56 +193,6 @@ fn networks(new: &Value, errors: &mut Vec<FieldError>) {
     if !address.is_empty() && !networks.iter().any(|n| text(n, "/type") == "Main") {
         let detail = "the address belongs to the Main network, which spec.networks leaves out";
         errors.push(FieldError::invalid("spec.virtualMachineIPAddressName", &Value::from(address), detail));
-    }
-}
-
-fn placement(new: &Value, errors: &mut Vec<FieldError>) {
-    for (key, value) in new.pointer("/spec/nodeSelector").and_then(Value::as_object).into_iter().flatten() {
-        if !selector::is_label_key(key) {
-            errors.push(FieldError::invalid("spec.nodeSelector", &Value::from(key.as_str()), "not a valid label key"));
-        }
-        if !value.as_str().is_some_and(selector::is_label_value) {
-            errors.push(FieldError::invalid(format!("spec.nodeSelector.{key}"), value, "not a valid label value"));
-        }
-    }
-    const WHEN: [&str; 2] =
-        ["requiredDuringSchedulingIgnoredDuringExecution", "preferredDuringSchedulingIgnoredDuringExecution"];
-    for kind in ["virtualMachineAndPodAffinity", "virtualMachineAndPodAntiAffinity"] {
-        for when in WHEN {
-            for (n, term) in list(new, &format!("/spec/affinity/{kind}/{when}")).iter().enumerate() {
-                let path = format!("spec.affinity.{kind}.{when}[{n}]");
-                let (term, path) = match term.get("virtualMachineAndPodAffinityTerm") {
-                    Some(inner) => (inner, format!("{path}.virtualMachineAndPodAffinityTerm")),
-                    None => (term, path),
-                };
-                term_of(term, &path, errors);
-            }
-        }
-    }
-    for (n, constraint) in list(new, "/spec/topologySpreadConstraints").iter().enumerate() {
-        term_of(constraint, &format!("spec.topologySpreadConstraints[{n}]"), errors);
-    }
-    let required = "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution";
-    if let Some(terms) = new.pointer(required)
-        && let Err(error) = selector::node_selector_matches(terms, &Value::Null)
-    {
-        let path = required.trim_start_matches('/').replace('/', ".");
-        errors.push(FieldError::invalid(path, terms, error));
-    }
-}
-
-/// A term with a label selector and a topology key.
-fn term_of(term: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    let key = text(term, "/topologyKey");
-    if key.is_empty() {
-        errors.push(FieldError::required(format!("{path}.topologyKey"), "a node label that tells places apart"));
-    } else if !selector::is_label_key(key) {
-        errors.push(FieldError::invalid(format!("{path}.topologyKey"), &Value::from(key), "not a valid label key"));
-    }
-    if let Some(labels) = term.get("labelSelector")
-        && let Err(error) = LabelSelector::from_object(labels)
-    {
-        errors.push(FieldError::invalid(format!("{path}.labelSelector"), labels, error));
     }
 }
 

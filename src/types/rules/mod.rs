@@ -7,6 +7,7 @@ mod address;
 mod class;
 mod machine;
 mod operation;
+mod placement;
 pub mod provisioning;
 pub mod sizing;
 mod storage;
@@ -35,6 +36,12 @@ pub fn validate(kind: &KindInfo, old: Option<&Value>, new: &Value) -> Vec<FieldE
         "VirtualMachineIPAddress" => address::validate(old, new),
         "VirtualMachineIPAddressLease" => address::lease(new),
         "VirtualMachineClass" => class::validate(old, new),
+        "VirtualDiskSnapshot" | "VirtualMachineSnapshot" => {
+            immutable(old, new, "a snapshot is of one moment: make a new one")
+        }
+        "VirtualMachineSnapshotOperation" => operation::of_snapshot(old, new),
+        "VirtualMachineMACAddress" => address::mac(old, new),
+        "VirtualMachineMACAddressLease" => address::mac_lease(new),
         _ => Vec::new(),
     }
 }
@@ -46,6 +53,7 @@ pub fn warnings(kind: &KindInfo, old: Option<&Value>, new: &Value) -> Vec<String
     }
     match kind.kind {
         "VirtualMachine" => machine::warnings(old, new),
+        "VirtualMachineSnapshotOperation" => operation::snapshot_warnings(old, new),
         _ => Vec::new(),
     }
 }
@@ -65,6 +73,16 @@ fn immutable(old: Option<&Value>, new: &Value, remedy: &str) -> Vec<FieldError> 
     match old {
         Some(old) if old.get("spec") != new.get("spec") => {
             vec![FieldError::forbidden("spec", format!("cannot be changed; {remedy}"))]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// As [`immutable`], where upstream says it by a CEL rule.
+fn frozen(old: Option<&Value>, new: &Value, remedy: &str) -> Vec<FieldError> {
+    match old {
+        Some(old) if old.get("spec") != new.get("spec") => {
+            vec![FieldError::rule("spec", format!(".spec is immutable; {remedy}"))]
         }
         _ => Vec::new(),
     }

@@ -5,6 +5,15 @@ use serde_json::Value;
 /// Most characters of user data inside a machine's spec.
 pub const MAX_USER_DATA: usize = 2048;
 
+/// Type of Secrets with user data.
+pub const CLOUD_INIT_SECRET: &str = "provisioning.virtualization.deckhouse.io/cloud-init";
+/// Type of Secrets with Windows answer files.
+pub const SYSPREP_SECRET: &str = "provisioning.virtualization.deckhouse.io/sysprep";
+/// Keys of user data in such a Secret.
+pub const USER_DATA_KEYS: [&str; 2] = ["userData", "userdata"];
+/// Keys of answer files in such a Secret.
+pub const UNATTEND_KEYS: [&str; 2] = ["unattend.xml", "autounattend.xml"];
+
 /// First lines that cloud-init knows.
 const HEADERS: [&str; 12] = [
     "#cloud-config",

@@ -5,9 +5,17 @@ use serde_json::Value;
 use super::{quantity, text};
 use crate::types::field_error::FieldError;
 
-/// Data source types with the field that belongs to each.
-const SOURCES: [(&str, &str); 4] =
-    [("HTTP", "http"), ("ContainerImage", "containerImage"), ("ObjectRef", "objectRef"), ("Upload", "upload")];
+/// Data source types with the field that belongs to each, and what is said when it is not that field alone.
+const SOURCES: [(&str, &str, &str); 4] = [
+    ("HTTP", "http", "HTTP requires http and cannot have ContainerImage, ObjectRef or Upload."),
+    (
+        "ContainerImage",
+        "containerImage",
+        "ContainerImage requires containerImage and cannot have HTTP, ObjectRef or Upload.",
+    ),
+    ("ObjectRef", "objectRef", "ObjectRef requires objectRef and cannot have HTTP, ContainerImage or Upload."),
+    ("Upload", "upload", "Upload cannot have HTTP, ContainerImage or ObjectRef."),
+];
 
 const SIZE: &str = "spec.persistentVolumeClaim.size";
 
@@ -43,12 +51,13 @@ pub(super) fn cluster_image(old: Option<&Value>, new: &Value) -> Vec<FieldError>
     common(old, new, &mut errors);
     let kind = text(new, "/spec/dataSource/objectRef/kind");
     if matches!(kind, "VirtualDisk" | "VirtualImage" | "VirtualDiskSnapshot") {
-        let path = "spec.dataSource.objectRef.namespace";
+        let path = "spec.dataSource.objectRef";
         let namespace = text(new, "/spec/dataSource/objectRef/namespace");
         if namespace.is_empty() {
-            errors.push(FieldError::required(path, format!("a {kind} lives in a namespace")));
-        } else if namespace.len() > 63 {
-            errors.push(FieldError::too_long(path, 63, ""));
+            let message = "The namespace is required for VirtualDisk, VirtualImage and VirtualDiskSnapshot";
+            errors.push(FieldError::rule(path, message));
+        } else if namespace.chars().count() > 63 {
+            errors.push(FieldError::rule(path, "The namespace must be no longer than 63 characters."));
         }
     }
     if let Some(old) = old.filter(|old| made(old))
@@ -72,16 +81,12 @@ fn common(old: Option<&Value>, new: &Value, errors: &mut Vec<FieldError>) {
     }
     let Some(source) = new.pointer("/spec/dataSource") else { return };
     let type_ = text(source, "/type");
-    let Some((_, wanted)) = SOURCES.iter().find(|(name, _)| *name == type_) else { return };
+    let Some((_, wanted, message)) = SOURCES.iter().find(|(name, ..)| *name == type_) else { return };
     // Upload has nothing to say but an optional checksum.
-    if source.get(*wanted).is_none() && type_ != "Upload" {
-        errors.push(FieldError::required(format!("spec.dataSource.{wanted}"), format!("the type is {type_}")));
-    }
-    for (_, other) in SOURCES.iter().filter(|(_, field)| field != wanted) {
-        if source.get(*other).is_some() {
-            let detail = format!("the type is {type_}: only {wanted} may be set");
-            errors.push(FieldError::forbidden(format!("spec.dataSource.{other}"), detail));
-        }
+    let missing = source.get(*wanted).is_none() && type_ != "Upload";
+    let excess = SOURCES.iter().any(|(_, other, _)| other != wanted && source.get(*other).is_some());
+    if missing || excess {
+        errors.push(FieldError::rule("spec.dataSource", message));
     }
 }
 

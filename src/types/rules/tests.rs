@@ -72,18 +72,23 @@ fn machines() {
             (
                 json!({"spec": {"provisioning": {"type": "UserData", "userData": "x".repeat(2049)}}}),
                 &[
-                    "spec.provisioning.userData: Too long: may not be more than 2048 bytes: it has 2049 characters; move it",
+                    "spec.provisioning.userData: Invalid value: \"string\": `userData` exceeds 2048 byte limit; should use",
                 ],
             ),
             (json!({"spec": {"osType": "Legacy"}}), &[]),
-            (json!({"spec": {"osType": "Legacy", "bootloader": "EFI"}}), &["spec.bootloader: Invalid value: \"EFI\""]),
+            (
+                json!({"spec": {"osType": "Legacy", "bootloader": "EFI"}}),
+                &["The Legacy osType requires the BIOS bootloader."],
+            ),
             (
                 json!({"spec": {"osType": "Legacy", "provisioning": {"type": "UserData", "userData": "x"}}}),
-                &["spec.provisioning: Forbidden"],
+                &["The Legacy osType does not support provisioning"],
             ),
             (
                 json!({"spec": {"osType": "Legacy", "enableParavirtualization": false, "blockDeviceRefs": five}}),
-                &["spec.blockDeviceRefs: Too many: 5: must have at most 4 items"],
+                &[
+                    "spec: Invalid value: \"object\": The Legacy osType with enableParavirtualization=false supports at most 4",
+                ],
             ),
             (json!({"spec": {"networks": [{"type": "Main", "id": 1}]}}), &[]),
             (
@@ -111,6 +116,56 @@ fn machines() {
 }
 
 #[test]
+fn placement_of_machines() {
+    let tolerate = |toleration: Value| json!({"spec": {"tolerations": [toleration]}});
+    let spread = |patch: Value| {
+        let base = json!({"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"});
+        json!({"spec": {"topologySpreadConstraints": [with(base, patch)]}})
+    };
+    let prefer = |weight: i64, operator: &str| {
+        json!({"spec": {"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
+            {"weight": weight, "preference": {"matchExpressions": [{"key": "a", "operator": operator}]}}]}}}})
+    };
+    table(
+        "vm",
+        &vm(),
+        &[
+            (tolerate(json!({"key": "a", "operator": "Equal", "value": "b", "effect": "NoSchedule"})), &[]),
+            (tolerate(json!({"operator": "Exists"})), &[]),
+            (tolerate(json!({"key": "a", "effect": "NoExecute", "tolerationSeconds": 5})), &[]),
+            (
+                tolerate(json!({"value": "b"})),
+                &["spec.tolerations[0].operator: Invalid value: \"\": operator must be Exists"],
+            ),
+            (tolerate(json!({"key": "a b"})), &["spec.tolerations[0].key: Invalid value"]),
+            (tolerate(json!({"key": "a", "operator": "Exists", "value": "b"})), &["value must be empty when"]),
+            (tolerate(json!({"key": "a", "operator": "Near"})), &["[0].operator: Unsupported value: \"Near\""]),
+            (tolerate(json!({"key": "a", "effect": "Never"})), &["[0].effect: Unsupported value: \"Never\""]),
+            (tolerate(json!({"key": "a", "tolerationSeconds": 5})), &["effect must be 'NoExecute'"]),
+            (spread(json!({})), &[]),
+            (spread(json!({"minDomains": 2})), &[]),
+            (spread(json!({"maxSkew": 0})), &["[0].maxSkew: Invalid value: 0: must be greater than zero"]),
+            (spread(json!({"topologyKey": null})), &["[0].topologyKey: Required value"]),
+            (spread(json!({"whenUnsatisfiable": "Cry"})), &["[0].whenUnsatisfiable: Unsupported value: \"Cry\""]),
+            (spread(json!({"whenUnsatisfiable": "ScheduleAnyway", "minDomains": 2})), &["can only use minDomains"]),
+            (prefer(1, "Exists"), &[]),
+            (prefer(101, "Exists"), &["[0].weight: Invalid value: 101: must be in the range 1-100"]),
+            (prefer(100, "Near"), &["[0].preference: Invalid value"]),
+            (
+                json!({"spec": {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {}}}}}),
+                &["nodeSelectorTerms: Required value"],
+            ),
+            (json!({"spec": {"usbDevices": [{"name": "a"}, {"name": "b"}]}}), &[]),
+            (json!({"spec": {"usbDevices": [{"name": "a"}, {"name": "a"}]}}), &["spec.usbDevices[1].name: Duplicate"]),
+        ],
+    );
+    let twice = json!([{"maxSkew": 1, "topologyKey": "z", "whenUnsatisfiable": "DoNotSchedule"},
+        {"maxSkew": 2, "topologyKey": "z", "whenUnsatisfiable": "DoNotSchedule"}]);
+    let found = errors("vm", None, &with(vm(), json!({"spec": {"topologySpreadConstraints": twice}})));
+    assert!(found.len() == 1 && found[0].contains("Duplicate value: \"{z, DoNotSchedule}\""), "{found:?}");
+}
+
+#[test]
 fn machine_warnings() {
     let kind = find("vm").expect("kind");
     let new = with(
@@ -134,23 +189,37 @@ fn operations() {
         &base,
         &[
             (json!({"spec": {"force": true}}), &[]),
-            (json!({"spec": {"type": "Start", "force": true}}), &["spec.force: Forbidden"]),
+            (
+                json!({"spec": {"type": "Start", "force": true}}),
+                &["spec: Invalid value: \"object\": The `Start` operation cannot be performed forcibly."],
+            ),
             (json!({"spec": {"type": "Start", "force": false}}), &[]),
-            (json!({"spec": {"type": "Restore"}}), &["spec.restore: Required value: the type is Restore"]),
-            (json!({"spec": {"type": "Clone"}}), &["spec.clone: Required value"]),
+            (
+                json!({"spec": {"type": "Restore"}}),
+                &["spec: Invalid value: \"object\": Restore requires restore field."],
+            ),
+            (json!({"spec": {"type": "Clone"}}), &["Clone requires clone field."]),
             (
                 json!({"spec": {"type": "Clone", "clone": {"mode": "Strict"}}}),
-                &["spec.clone: Required value: at least"],
+                &["spec.clone: Invalid value: \"object\": At least one of"],
             ),
             (
                 json!({"spec": {"type": "Clone", "clone": {"mode": "Strict", "customization": {"namePrefix": ""}}}}),
-                &["namePrefix: Invalid value"],
+                &[
+                    "spec.clone: Invalid value",
+                    "spec.clone.customization: Invalid value: \"object\": namePrefix length",
+                ],
             ),
             (
                 json!({"spec": {"type": "Clone", "clone": {"mode": "Strict", "nameReplacement": [{"to": "x".repeat(60)}]}}}),
-                &["nameReplacement[0].to: Invalid value"],
+                &["spec.clone.nameReplacement: Invalid value: \"object\": Each nameReplacement.to"],
             ),
-            (json!({"spec": {"migrate": {}}}), &["spec.migrate: Forbidden"]),
+            (json!({"spec": {"migrate": {}}}), &["spec.migrate can only be set when"]),
+            (json!({"spec": {"type": "Migrate", "migrate": {"nodeSelector": {}}}}), &[]),
+            (
+                json!({"spec": {"type": "Migrate", "migrate": {"nodeSelector": {"a": "b"}}}}),
+                &["spec.migrate.nodeSelector: Forbidden: choosing the target node is not available"],
+            ),
             (
                 json!({"spec": {"type": "Migrate", "migrate": {"nodeSelector": {"a b": "c d"}}}}),
                 &["spec.migrate.nodeSelector: Invalid value", "spec.migrate.nodeSelector.a b: Invalid value"],
@@ -158,8 +227,58 @@ fn operations() {
         ],
     );
     let changed = with(base.clone(), json!({"spec": {"type": "Restart"}}));
-    assert!(errors("vmop", Some(&base), &changed)[0].starts_with("spec: Forbidden: cannot be changed"));
+    assert!(
+        errors("vmop", Some(&base), &changed)[0].starts_with("spec: Invalid value: \"object\": .spec is immutable")
+    );
     assert!(errors("vmop", Some(&base), &with(base.clone(), json!({"status": {"phase": "Failed"}}))).is_empty());
+}
+
+#[test]
+fn snapshots_and_their_operations() {
+    for (word, spec) in [("vds", json!({"virtualDiskName": "d"})), ("vms", json!({"virtualMachineName": "m"}))] {
+        let base = json!({"metadata": {"name": "s"}, "spec": spec});
+        let changed = with(base.clone(), json!({"spec": {"requiredConsistency": false}}));
+        assert!(errors(word, None, &base).is_empty());
+        assert!(errors(word, Some(&base), &changed)[0].starts_with("spec: Forbidden: cannot be changed"));
+        let labelled = with(base.clone(), json!({"metadata": {"labels": {"a": "b"}}, "status": {"phase": "Ready"}}));
+        assert!(errors(word, Some(&base), &labelled).is_empty());
+    }
+    let base = json!({"metadata": {"name": "o"}, "spec": {"type": "CreateVirtualMachine",
+        "virtualMachineSnapshotName": "s", "createVirtualMachine": {"mode": "Strict"}}});
+    let create = |patch: Value| json!({"spec": {"createVirtualMachine": patch}});
+    table(
+        "vmsop",
+        &base,
+        &[
+            (json!({}), &["spec.createVirtualMachine: Invalid value: \"object\": At least one of"]),
+            (create(json!({"customization": {"namePrefix": "a-"}})), &[]),
+            (create(json!({"customization": {"nameSuffix": "x".repeat(60)}})), &["nameSuffix length must be between"]),
+            (create(json!({"nameReplacement": [{"from": {"name": "a"}, "to": "b"}]})), &[]),
+            (create(json!({"nameReplacement": [{"to": "b"}, {"to": ""}]})), &["59 characters: see entry 1"]),
+            (create(json!(null)), &[]),
+        ],
+    );
+    let kind = find("vmsop").expect("kind");
+    assert_eq!(warnings(kind, None, &with(base.clone(), create(json!(null)))).len(), 1);
+    let changed = with(base.clone(), json!({"spec": {"virtualMachineSnapshotName": "t"}}));
+    assert!(errors("vmsop", Some(&base), &changed)[0].contains(".spec is immutable"));
+}
+
+#[test]
+fn mac_addresses() {
+    let mac = |address: Value, phase: &str| {
+        json!({"metadata": {"name": "a"}, "spec": {"address": address},
+        "status": {"phase": phase, "address": "02:00:00:00:00:01"}})
+    };
+    let (one, two) = (json!("02:00:00:00:00:01"), json!("02:00:00:00:00:02"));
+    for (phase, fine) in [("", true), ("Pending", true), ("Bound", false), ("Attached", false)] {
+        let found = errors("vmmac", Some(&mac(one.clone(), phase)), &mac(two.clone(), phase));
+        assert_eq!(found.is_empty(), fine, "{phase}: {found:?}");
+    }
+    for (name, valid) in [("mac-02-00-00-00-00-01", true), ("mac-02-00-00-00-00", false), ("02-00-00-00-00-01", false)]
+    {
+        assert_eq!(errors("vmmacl", None, &json!({"metadata": {"name": name}})).is_empty(), valid, "{name}");
+    }
 }
 
 #[test]
@@ -181,10 +300,10 @@ fn disks_and_images() {
         (with(sized("1Gi"), json!({"metadata": {"name": "a.b"}})), Some("metadata.name: Invalid value")),
         (from(json!({"type": "HTTP", "http": {"url": "http://x"}})), None),
         (from(json!({"type": "Upload"})), None),
-        (from(json!({"type": "HTTP"})), Some("spec.dataSource.http: Required value")),
+        (from(json!({"type": "HTTP"})), Some("spec.dataSource: Invalid value: \"object\": HTTP requires http")),
         (
             from(json!({"type": "Upload", "http": {"url": "http://x"}})),
-            Some("spec.dataSource.http: Forbidden: the type is Upload"),
+            Some("spec.dataSource: Invalid value: \"object\": Upload cannot have HTTP"),
         ),
     ] {
         let found = errors("vd", None, &new);
@@ -224,8 +343,8 @@ fn disks_and_images() {
             "objectRef": {"kind": "VirtualDisk", "name": "d", "namespace": namespace}}}})
     };
     assert!(errors("cvi", None, &reference(json!("ns"))).is_empty());
-    assert!(errors("cvi", None, &reference(json!("")))[0].contains("namespace: Required"));
-    assert!(errors("cvi", None, &reference(json!("n".repeat(64))))[0].contains("namespace: Too long"));
+    assert!(errors("cvi", None, &reference(json!("")))[0].contains("The namespace is required for"));
+    assert!(errors("cvi", None, &reference(json!("n".repeat(64))))[0].contains("must be no longer than 63"));
 }
 
 #[test]
@@ -269,14 +388,26 @@ fn classes() {
         &base,
         &[
             (json!({}), &[]),
-            (json!({"spec": {"cpu": {"model": "x"}}}), &["spec.cpu.model: Forbidden"]),
-            (json!({"spec": {"cpu": {"type": "Model"}}}), &["spec.cpu.model: Required value"]),
+            (json!({"spec": {"cpu": {"model": "x"}}}), &["HostPassthrough and Host cannot have model"]),
+            (
+                json!({"spec": {"cpu": {"type": "Model"}}}),
+                &["spec.cpu: Invalid value: \"object\": Model requires model"],
+            ),
             (json!({"spec": {"cpu": {"type": "Model", "model": "Nehalem"}}}), &[]),
             (json!({"spec": {"cpu": {"type": "Features", "features": ["avx"]}}}), &[]),
-            (json!({"spec": {"cpu": {"type": "Discovery", "features": ["avx"]}}}), &["spec.cpu.features: Forbidden"]),
+            (
+                json!({"spec": {"cpu": {"type": "Discovery", "features": ["avx"]}}}),
+                &["Discovery cannot have model or features"],
+            ),
             (policy(json!([{"cores": {"min": 1, "max": 4}}, {"cores": {"min": 5, "max": 8}}])), &[]),
-            (policy(json!([{"cores": {"min": 4, "max": 4}}])), &["[0].cores.max: Invalid value: 4"]),
-            (policy(json!([{"cores": {"min": 1, "max": 4, "step": 4}}])), &["[0].cores.step: Invalid value: 4"]),
+            (
+                policy(json!([{"cores": {"min": 4, "max": 4}}])),
+                &["[0].cores: Invalid value: \"object\": The maximum must be greater than the minimum"],
+            ),
+            (
+                policy(json!([{"cores": {"min": 1, "max": 4, "step": 4}}])),
+                &["[0].cores: Invalid value: \"object\": The maximum must be greater than the step"],
+            ),
             (
                 policy(json!([{"cores": {"min": 1, "max": 4}}, {"cores": {"min": 4, "max": 8}}])),
                 &[
