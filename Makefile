@@ -42,6 +42,7 @@ check: ## formatting and lints
 
 bench: build guest ## times beside bare QEMU's of the same run, memory, binary size
 	VMDECK_BENCH_BINARY=$(abspath $(release)) $(CARGO) bench --locked --bench machine
+	VMDECK_BENCH_BINARY=$(abspath $(release)) $(CARGO) bench --locked --bench api
 	$(CARGO) test --locked --lib term::tests::history_memory -- --ignored --nocapture
 
 install: build ## binary, manual page and completions below DESTDIR/PREFIX

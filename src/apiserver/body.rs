@@ -20,11 +20,15 @@ pub fn gzip_whole(body: &[u8]) -> Bytes {
     encoder.finish().unwrap_or_default().into()
 }
 
+/// Appends what stands for an entry in a list.
+pub type Render = Box<dyn Fn(&Entry, &mut Vec<u8>) + Send>;
+
 /// A list: `head`, the entries with commas between, `tail`. Short ones are made at once (with a length), long ones
 /// piece by piece, so that memory does not grow with the list.
-pub fn list(head: Vec<u8>, entries: Vec<Arc<Entry>>, tail: &'static [u8]) -> ListBody {
+pub fn list(head: Vec<u8>, entries: Vec<Arc<Entry>>, tail: &'static [u8], render: Render) -> ListBody {
     let size = head.len() + tail.len() + entries.iter().map(|e| e.bytes.len() + 1).sum::<usize>();
-    ListBody { size, pieces: Pieces { head: Some(head), entries: entries.into_iter(), first: true, tail: Some(tail) } }
+    let pieces = Pieces { head: Some(head), entries: entries.into_iter(), first: true, tail: Some(tail), render };
+    ListBody { size, pieces }
 }
 
 /// See [`list`].
@@ -38,20 +42,21 @@ struct Pieces {
     entries: std::vec::IntoIter<Arc<Entry>>,
     first: bool,
     tail: Option<&'static [u8]>,
+    render: Render,
 }
 
 impl Iterator for Pieces {
     type Item = Vec<u8>;
 
     fn next(&mut self) -> Option<Vec<u8>> {
-        let mut out = self.head.take().unwrap_or_default();
+        let mut out = self.head.take().unwrap_or_else(|| Vec::with_capacity(PIECE + PIECE / 4));
         while out.len() < PIECE {
             match self.entries.next() {
                 Some(entry) => {
                     if !std::mem::take(&mut self.first) {
                         out.push(b',');
                     }
-                    out.extend_from_slice(&entry.bytes);
+                    (self.render)(&entry, &mut out);
                 }
                 None => {
                     out.extend_from_slice(self.tail.take().unwrap_or_default());
@@ -64,7 +69,7 @@ impl Iterator for Pieces {
 }
 
 impl ListBody {
-    /// Bytes before compression, about.
+    /// Bytes before compression, about: those of the stored objects.
     pub fn size(&self) -> usize {
         self.size
     }

@@ -241,7 +241,7 @@ pub async fn many(
         .await?;
     let presentation = Presentation::of(collection.resource, wanted, query)?;
     let metadata = json!({"resourceVersion": store.revision().to_string()});
-    Ok(media::object_response(StatusCode::OK, &presentation.list(metadata, &page.entries), wanted))
+    Ok(media::json_bytes(StatusCode::OK, presentation.list(&metadata, &page.entries), wanted))
 }
 
 /// Everything of a collection, whatever becomes of it; for namespaces that go.

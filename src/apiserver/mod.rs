@@ -34,6 +34,7 @@ pub mod request;
 pub mod review;
 pub mod select;
 pub mod serve;
+mod skim;
 pub mod status;
 pub mod strategic;
 pub mod stream;

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::core_kinds::event;
 use super::media::{Form, Wanted};
 use super::object;
 use super::request::{Face, Query, Resource};
+use super::skim;
 use super::status::Failure;
 use crate::store::Entry;
 use crate::types::printer;
@@ -63,26 +64,79 @@ impl Presentation {
     pub fn object(&self, entry: &Entry) -> Bytes {
         match self.wanted.form {
             Form::Whole if self.is_stored_form() => entry.bytes.clone(),
-            Form::Whole => self.faced(entry).to_string().into(),
-            Form::Metadata => metadata_only(&self.faced(entry)).to_string().into(),
-            Form::Table => {
-                let version = json!({"resourceVersion": entry.revision.to_string()});
-                let rows = vec![self.row(entry, jiff::Timestamp::now())];
-                self.table(version, Some(self.columns()), rows).to_string().into()
-            }
+            Form::Whole | Form::Metadata => self.made(entry),
+            Form::Table => self.one_row(entry, true),
         }
     }
 
     /// One object for a watch event; a Table has its columns only in the first one.
     pub fn event_object(&self, entry: &Entry, first: bool) -> Bytes {
         match self.wanted.form {
-            Form::Table => {
-                let version = json!({"resourceVersion": entry.revision.to_string()});
-                let rows = vec![self.row(entry, jiff::Timestamp::now())];
-                self.table(version, first.then(|| self.columns()), rows).to_string().into()
-            }
+            Form::Table => self.one_row(entry, first),
             _ => self.object(entry),
         }
+    }
+
+    /// A list of one page, whole.
+    pub fn list(&self, metadata: &Value, entries: &[Arc<Entry>]) -> Bytes {
+        let mut out = self.list_head(metadata, true);
+        let now = jiff::Timestamp::now();
+        for (n, entry) in entries.iter().enumerate() {
+            if n > 0 {
+                out.push(b',');
+            }
+            self.item(entry, now, &mut out);
+        }
+        out.extend_from_slice(LIST_TAIL);
+        out.into()
+    }
+
+    /// What a list begins with, up to its first item. `columns` only concerns Tables.
+    pub fn list_head(&self, metadata: &Value, columns: bool) -> Vec<u8> {
+        let kind = match self.wanted.form {
+            Form::Metadata => "PartialObjectMetadataList".to_owned(),
+            Form::Table => "Table".to_owned(),
+            Form::Whole => format!("{}List", self.resource.kind.kind),
+        };
+        let api_version = match self.wanted.form {
+            Form::Whole => self.resource.api_version(),
+            _ => "meta.k8s.io/v1".to_owned(),
+        };
+        let items = match self.wanted.form {
+            Form::Table if columns => format!("\"columnDefinitions\":{},\"rows\":[", self.columns()),
+            Form::Table => "\"columnDefinitions\":null,\"rows\":[".to_owned(),
+            _ => "\"items\":[".to_owned(),
+        };
+        let (kind, api_version) = (Value::from(kind), Value::from(api_version));
+        format!("{{\"kind\":{kind},\"apiVersion\":{api_version},\"metadata\":{metadata},{items}").into_bytes()
+    }
+
+    /// Appends what stands for an object in a list: a row, its metadata, or all of it.
+    pub fn item(&self, entry: &Entry, now: jiff::Timestamp, out: &mut Vec<u8>) {
+        match self.wanted.form {
+            Form::Whole if self.is_stored_form() => out.extend_from_slice(&entry.bytes),
+            Form::Whole => write_json(out, &self.faced(entry)),
+            Form::Metadata => {
+                // Every face has the same metadata.
+                let object = Value::Object(object::parse(entry));
+                write_metadata(out, &object);
+            }
+            Form::Table => self.row(entry, now, out),
+        }
+    }
+
+    fn made(&self, entry: &Entry) -> Bytes {
+        let mut out = Vec::with_capacity(entry.bytes.len());
+        self.item(entry, jiff::Timestamp::now(), &mut out);
+        out.into()
+    }
+
+    /// A Table of one object.
+    fn one_row(&self, entry: &Entry, columns: bool) -> Bytes {
+        let mut out = self.list_head(&json!({"resourceVersion": entry.revision.to_string()}), columns);
+        self.row(entry, jiff::Timestamp::now(), &mut out);
+        out.extend_from_slice(LIST_TAIL);
+        out.into()
     }
 
     /// The object in the form's own version.
@@ -91,46 +145,6 @@ impl Presentation {
         Value::Object(match self.resource.face {
             Face::Native => object,
             Face::EventsV1 => event::to_events_v1(object),
-        })
-    }
-
-    /// `kind` of a list in this form.
-    pub fn list_kind(&self) -> String {
-        match self.wanted.form {
-            Form::Metadata => "PartialObjectMetadataList".to_owned(),
-            Form::Table => "Table".to_owned(),
-            Form::Whole => format!("{}List", self.resource.kind.kind),
-        }
-    }
-
-    /// `apiVersion` of a list in this form.
-    pub fn list_api_version(&self) -> String {
-        match self.wanted.form {
-            Form::Whole => self.resource.api_version(),
-            _ => "meta.k8s.io/v1".to_owned(),
-        }
-    }
-
-    /// A list that is not sent as stored.
-    pub fn list(&self, metadata: Value, entries: &[Arc<Entry>]) -> Value {
-        if self.wanted.form == Form::Table {
-            let now = jiff::Timestamp::now();
-            return self.table(metadata, Some(self.columns()), entries.iter().map(|e| self.row(e, now)).collect());
-        }
-        let items: Vec<Value> = entries
-            .iter()
-            .map(|e| self.faced(e))
-            .map(|o| if self.wanted.form == Form::Metadata { metadata_only(&o) } else { o })
-            .collect();
-        json!({
-            "kind": self.list_kind(), "apiVersion": self.list_api_version(), "metadata": metadata, "items": items,
-        })
-    }
-
-    fn table(&self, metadata: Value, columns: Option<Value>, rows: Vec<Value>) -> Value {
-        json!({
-            "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
-            "columnDefinitions": columns, "rows": rows,
         })
     }
 
@@ -146,22 +160,41 @@ impl Presentation {
             .collect()
     }
 
-    fn row(&self, entry: &Entry, now: jiff::Timestamp) -> Value {
-        let object = Value::Object(object::parse(entry));
-        let cells = printer::cells(self.resource.kind, &object, now);
+    fn row(&self, entry: &Entry, now: jiff::Timestamp, out: &mut Vec<u8>) {
+        let object = Value::Object(skim::without_managed_fields(entry));
+        out.extend_from_slice(b"{\"cells\":");
+        write_json(out, &printer::cells(self.resource.kind, &object, now));
         match self.include {
-            Include::None => json!({"cells": cells}),
-            Include::Metadata => json!({"cells": cells, "object": metadata_only(&object)}),
-            Include::Object => json!({"cells": cells, "object": self.faced(entry)}),
+            Include::None => {}
+            Include::Metadata => {
+                out.extend_from_slice(b",\"object\":");
+                write_metadata(out, &object);
+            }
+            Include::Object => {
+                out.extend_from_slice(b",\"object\":");
+                match self.resource.face {
+                    Face::Native => out.extend_from_slice(&entry.bytes),
+                    Face::EventsV1 => write_json(out, &self.faced(entry)),
+                }
+            }
         }
+        out.push(b'}');
     }
 }
 
-fn metadata_only(object: &Value) -> Value {
-    let mut metadata = object.get("metadata").cloned().unwrap_or_else(|| Value::Object(Map::new()));
-    // Rows and caches of metadata never need it, and it is the largest part.
-    if let Some(map) = metadata.as_object_mut() {
-        map.remove("managedFields");
+/// What a list ends with.
+pub const LIST_TAIL: &[u8] = b"]}";
+
+fn write_json(out: &mut Vec<u8>, value: &impl serde::Serialize) {
+    // Writing to memory does not fail, and every key is a string.
+    serde_json::to_writer(out, value).ok();
+}
+
+fn write_metadata(out: &mut Vec<u8>, object: &Value) {
+    out.extend_from_slice(b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":");
+    match object.get("metadata") {
+        Some(metadata) => write_json(out, metadata),
+        None => out.extend_from_slice(b"{}"),
     }
-    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+    out.push(b'}');
 }

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::body;
-use super::media::{self, Form, Format, Wanted};
-use super::present::Presentation;
+use super::media::{self, Format, Wanted};
+use super::present::{self, Presentation};
 use super::request::{Collection, Query};
 use super::select::Selection;
 use super::status::{Cause, Failure};
@@ -86,27 +86,20 @@ pub async fn list(
     if let Some(remaining) = page.remaining {
         metadata["remainingItemCount"] = remaining.into();
     }
-    if !presentation.is_stored_form() || wanted.format == Format::Yaml {
-        let answer = move || {
-            let value = presentation.list(metadata, &page.entries);
-            media::object_response(StatusCode::OK, &value, wanted)
-        };
-        // Many rows take a while to make: not on a thread that serves others.
+    if wanted.format == Format::Yaml {
+        let answer = move || media::json_bytes(StatusCode::OK, presentation.list(&metadata, &page.entries), wanted);
+        // A long list takes a while to make: not on a thread that serves others.
         return tokio::task::spawn_blocking(answer).await.map_err(Failure::internal);
     }
-    debug_assert_eq!(wanted.form, Form::Whole);
-    let head = format!(
-        "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{metadata},\"items\":[",
-        Value::from(presentation.list_kind()),
-        Value::from(presentation.list_api_version()),
-    );
-    Ok(stored_list(head.into_bytes(), page.entries, wanted.gzip))
+    Ok(long_list(presentation, &metadata, page.entries, wanted.gzip))
 }
 
-/// A list of stored encodings.
-fn stored_list(head: Vec<u8>, entries: Vec<Arc<Entry>>, gzip: bool) -> Response<Body> {
+/// A list, made while it is sent if it is long.
+fn long_list(presentation: Presentation, metadata: &Value, entries: Vec<Arc<Entry>>, gzip: bool) -> Response<Body> {
     const WHOLE: usize = 256 << 10;
-    let list = body::list(head, entries, b"]}");
+    let now = jiff::Timestamp::now();
+    let render = Box::new(move |entry: &Entry, out: &mut Vec<u8>| presentation.item(entry, now, out));
+    let list = body::list(presentation.list_head(metadata, true), entries, present::LIST_TAIL, render);
     if list.size() <= WHOLE {
         return media::finish(StatusCode::OK, "application/json", list.whole(), gzip);
     }

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::object;
 use super::request::{Query, Resource};
+use super::skim;
 use super::status::Failure;
 use crate::store::Entry;
 use crate::types::selector::{FieldSelector, FieldSelectorError, LabelSelector, selectable_fields};
@@ -63,7 +64,7 @@ impl Selection {
             return false;
         }
         if self.by_key {
-            return self.labels.is_empty() || self.labels.matches(object::head(&entry.bytes).labels.as_ref());
+            return self.labels.is_empty() || self.labels.matches(skim::labels(&entry.bytes).as_ref());
         }
         let object = Value::Object(object::parse(entry));
         self.labels.matches_object(&object) && self.fields.matches_object(&object)
