@@ -5,13 +5,14 @@ TARGET_DIR ?= $(or $(CARGO_TARGET_DIR),target)
 GUEST_DIR ?= $(TARGET_DIR)/guest
 PREFIX ?= /usr/local
 DESTDIR ?=
+FUZZ_SECONDS ?= 600
 release = $(TARGET_DIR)/release/vmdeck
 # Tests build the guest themselves where this is not used; the host's own stories need to be told.
 export VMDECK_TEST_GUEST_DIR := $(abspath $(GUEST_DIR))
 export VMDECK_TEST_GUEST := $(VMDECK_TEST_GUEST_DIR)/guest.qcow2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build guest demo demo-stop test check bench install uninstall clean
+.PHONY: help setup build guest demo demo-stop test check bench fuzz install uninstall clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -44,6 +45,14 @@ bench: build guest ## times beside bare QEMU's of the same run, memory, binary s
 	VMDECK_BENCH_BINARY=$(abspath $(release)) $(CARGO) bench --locked --bench machine
 	VMDECK_BENCH_BINARY=$(abspath $(release)) $(CARGO) bench --locked --bench api
 	$(CARGO) test --locked --lib term::tests::history_memory -- --ignored --nocapture
+
+fuzz: ## every fuzz target for FUZZ_SECONDS (600) each; needs nightly Rust and cargo-fuzz
+	for target in request patch selector object; do \
+	    mkdir -p $(TARGET_DIR)/fuzz-corpus/$$target && \
+	    $(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz --target-dir $(TARGET_DIR)/fuzz -s none $$target \
+	        $(TARGET_DIR)/fuzz-corpus/$$target tests/fixtures/fuzz/$$target -- \
+	        -max_total_time=$(FUZZ_SECONDS) -timeout=10 -max_len=4096 || exit 1; \
+	done
 
 install: build ## binary, manual page and completions below DESTDIR/PREFIX
 	install -D -m 755 $(release) $(DESTDIR)$(PREFIX)/bin/vmdeck

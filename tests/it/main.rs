@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this crate is tests: a panic is how they fail")]
 
 mod cli;
+mod fuzz;
 mod qemu;
 mod readme;
 mod source;

@@ -1,5 +1,8 @@
 //! A machine's console as a script reads it: wait for text, type a line, run a command.
 
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,14 +17,22 @@ pub struct Console {
     runtime: Handle,
     seen: String,
     machine: String,
+    /// Where the machine's sockets are.
+    sockets: PathBuf,
 }
 
 impl Console {
     /// Opens the console of a machine, with what it printed before.
-    pub fn open(session: &Session, runtime: &Handle, machine: &str) -> Self {
+    pub fn open(session: &Session, runtime: &Handle, sockets: &Path, machine: &str) -> Self {
         let stream = runtime.block_on(session.console("default", machine, 1 << 20));
         let stream = stream.unwrap_or_else(|e| panic!("console of {machine}: {e}"));
-        Self { stream, runtime: runtime.clone(), seen: String::new(), machine: machine.to_owned() }
+        Self {
+            stream,
+            runtime: runtime.clone(),
+            seen: String::new(),
+            machine: machine.to_owned(),
+            sockets: sockets.to_owned(),
+        }
     }
 
     /// Waits for a text and gives all that came before it; later waits begin behind it.
@@ -41,7 +52,10 @@ impl Console {
                     let end = self.runtime.block_on(async { (&mut self.stream.closed).await });
                     panic!("{}: console ended ({end:?}) before {text:?}; it shows:\n{}", self.machine, self.seen)
                 }
-                Err(_) => panic!("{}: no {text:?} in {patience:?}; console:\n{}", self.machine, self.seen),
+                Err(_) => {
+                    let state = guest_state(&self.sockets);
+                    panic!("{}: no {text:?} in {patience:?}; console:\n{}\n{state}", self.machine, self.seen)
+                }
             }
         }
     }
@@ -71,4 +85,34 @@ impl Console {
         let output = self.until("42>", SOON);
         output.replace("\r\n", "\n").trim().to_owned()
     }
+}
+
+/// What the guests' processors do, for messages: a silent console alone does not tell a dead guest from a lost stream.
+fn guest_state(sockets: &Path) -> String {
+    let monitors = super::files(sockets).into_iter().filter(|file| file.ends_with("rescue"));
+    monitors
+        .map(|file| format!("--- {}\n{}", file.display(), ask(&sockets.join(&file)).unwrap_or_else(|e| e.to_string())))
+        .collect()
+}
+
+fn ask(monitor: &Path) -> std::io::Result<String> {
+    // Paths of sockets are short; this one is opened through its directory.
+    let directory = std::fs::File::open(monitor.parent().unwrap_or(monitor))?;
+    let short = format!("/proc/self/fd/{}/rescue", std::os::fd::AsRawFd::as_raw_fd(&directory));
+    let mut stream = UnixStream::connect(short)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    let mut answers = String::new();
+    lines.next().transpose()?;
+    for command in [
+        r#"{"execute":"qmp_capabilities"}"#,
+        r#"{"execute":"query-status"}"#,
+        r#"{"execute":"human-monitor-command","arguments":{"command-line":"info registers -a"}}"#,
+        r#"{"execute":"query-blockstats"}"#,
+    ] {
+        stream.write_all(format!("{command}\n").as_bytes())?;
+        answers += &lines.next().transpose()?.unwrap_or_default().replace("\\r\\n", "\n");
+        answers.push('\n');
+    }
+    Ok(answers)
 }

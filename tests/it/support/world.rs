@@ -217,7 +217,7 @@ impl World {
 
     /// Opens a machine's console, with what it printed before.
     pub fn console(&self, machine: &str) -> Console {
-        Console::open(self.session(), self.runtime.handle(), machine)
+        Console::open(self.session(), self.runtime.handle(), &self.paths.runtime, machine)
     }
 
     /// A booted machine of the manifest, with its user logged in on the console.

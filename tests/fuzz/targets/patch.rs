@@ -1,0 +1,9 @@
+//! Patch documents of every type on every kind that is stored.
+
+#![no_main]
+
+#[path = "../../it/fuzz/cases.rs"]
+#[allow(dead_code, reason = "each target uses one of the cases")]
+mod cases;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| cases::patch(data));

@@ -1,0 +1,9 @@
+//! Paths, queries and Accept headers of reads.
+
+#![no_main]
+
+#[path = "../../it/fuzz/cases.rs"]
+#[allow(dead_code, reason = "each target uses one of the cases")]
+mod cases;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| cases::request(data));
