@@ -58,7 +58,7 @@ impl Patch {
         let mut document = Value::Object(old.clone());
         match self {
             Self::Merge(patch) => json_patch::merge(&mut document, &Value::Object(patch.clone())),
-            Self::Json(patch) => json_patch::patch(&mut document, patch).map_err(|e| {
+            Self::Json(patch) => operate(&mut document, patch).map_err(|e| {
                 Failure::unprocessable(format!("the server rejected our request due to an error in our request: {e}"))
             })?,
             Self::Strategic(patch) => {
@@ -74,6 +74,31 @@ impl Patch {
     }
 }
 
+/// Does the operations one after another; after an error the document is half done.
+fn operate(document: &mut Value, patch: &json_patch::Patch) -> Result<(), json_patch::PatchError> {
+    for (index, operation) in patch.0.iter().enumerate() {
+        // Kubernetes lets a test for null pass where the field is absent; controllers that add the first finalizer
+        // begin with it.
+        if let json_patch::PatchOperation::Test(test) = operation
+            && test.value.is_null()
+            && lacks(document, test.path.as_str())
+        {
+            continue;
+        }
+        json_patch::patch(document, std::slice::from_ref(operation)).map_err(|mut error| {
+            error.operation = index;
+            error
+        })?;
+    }
+    Ok(())
+}
+
+/// Whether the parent of `path` is a map without the field that `path` ends with.
+fn lacks(document: &Value, path: &str) -> bool {
+    let parent = path.rsplit_once('/').and_then(|(parent, _)| document.pointer(parent));
+    parent.is_some_and(Value::is_object) && document.pointer(path).is_none()
+}
+
 fn json(body: &Bytes) -> Result<json_patch::Patch, Failure> {
     let patch: json_patch::Patch =
         serde_json::from_slice(body).map_err(|e| Failure::bad_request(format!("error decoding patch: {e}")))?;
@@ -81,4 +106,35 @@ fn json(body: &Bytes) -> Result<json_patch::Patch, Failure> {
         return Err(Failure::too_large(MAX_OPERATIONS));
     }
     Ok(patch)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn operations_are_done_in_order_and_a_test_for_null_takes_absence() {
+        for (operations, want) in [
+            (
+                json!([{"op": "test", "path": "/a/x", "value": null}, {"op": "add", "path": "/a/x", "value": 1}]),
+                Ok(json!({"a": {"b": 1, "x": 1}, "l": []})),
+            ),
+            (json!([{"op": "add", "path": "/a/x", "value": 1}, {"op": "test", "path": "/a/x", "value": null}]), Err(1)),
+            (json!([{"op": "test", "path": "/a/b", "value": null}]), Err(0)),
+            (json!([{"op": "test", "path": "/z/x", "value": null}]), Err(0)),
+            (json!([{"op": "test", "path": "/l/0", "value": null}]), Err(0)),
+            (json!([{"op": "test", "path": "/a/x", "value": 1}]), Err(0)),
+            (
+                json!([{"op": "remove", "path": "/a"}, {"op": "test", "path": "/a", "value": null}]),
+                Ok(json!({"l": []})),
+            ),
+        ] {
+            let mut document = json!({"a": {"b": 1}, "l": []});
+            let patch = serde_json::from_value(operations.clone()).unwrap();
+            let done = operate(&mut document, &patch).map(|()| document).map_err(|e| e.operation);
+            assert_eq!(done, want, "{operations}");
+        }
+    }
 }
