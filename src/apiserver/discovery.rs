@@ -225,8 +225,20 @@ fn groups() -> Vec<Group> {
         resources: KINDS.iter().filter(|k| k.group == name && k.version == version).map(Resource::of).collect(),
     };
     let event = KINDS.iter().filter(|k| k.group.is_empty() && k.kind == "Event").map(Resource::of).collect();
+    let mut core = stored("", "v1");
+    core.resources.push(Resource {
+        plural: "services",
+        singular: "service",
+        kind: Some("Service"),
+        namespaced: true,
+        verbs: READ,
+        short_names: &["svc"],
+        categories: &[],
+        stored: true,
+        subresources: Vec::new(),
+    });
     vec![
-        stored("", "v1"),
+        core,
         stored(GROUP, VERSION),
         Group {
             name: SUBRESOURCES_GROUP,

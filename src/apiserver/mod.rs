@@ -19,6 +19,7 @@ pub mod definitions;
 pub mod delete;
 pub mod discovery;
 mod documents;
+pub mod fixed;
 pub mod gc;
 pub mod identity;
 pub mod media;
@@ -214,9 +215,10 @@ impl Api {
                 read_only(&parts.method)?;
                 openapi_document(path, &query, &parts.headers).await
             }
-            Route::Definitions(name) => {
+            Route::Fixed(fixed) => {
                 read_only(&parts.method)?;
-                definitions::answer(name.as_deref(), definitions::started(), media::wanted(&parts.headers)?)
+                let shutdown = self.options.shutdown.clone();
+                fixed::answer(&fixed, &query, media::wanted(&parts.headers)?, watch, shutdown)
             }
             Route::Review(plural) => {
                 if parts.method != Method::POST {

@@ -2,6 +2,7 @@
 
 use axum::http::Uri;
 
+use super::fixed::{Fixed, FixedKind};
 use super::status::{Cause, Failure};
 use crate::store::Key;
 use crate::types::kinds::{self, KindInfo, SUBRESOURCES_GROUP};
@@ -83,8 +84,8 @@ pub enum Route {
     Discovery(Vec<String>),
     /// `/openapi/...`: the segments after it.
     OpenApi(Vec<String>),
-    /// CustomResourceDefinitions, read only; one or all.
-    Definitions(Option<String>),
+    /// What never changes; one or all.
+    Fixed(Fixed),
     /// A review: its plural.
     Review(&'static str),
     /// A collection.
@@ -127,10 +128,12 @@ pub fn route(path: &str) -> Result<Route, Failure> {
         ["upload", token] => Ok(Route::Upload((*token).to_owned())),
         ["openapi", ..] => Ok(Route::OpenApi(segments[1..].to_vec())),
         ["api"] | ["apis"] | ["api", "v1"] | ["apis", _] | ["apis", _, _] => Ok(Route::Discovery(segments)),
+        ["api", "v1", "services"] | ["api", "v1", "namespaces", _, "services"] => fixed(FixedKind::Service, None),
+        ["api", "v1", "namespaces", _, "services", name] => fixed(FixedKind::Service, Some(name)),
         ["api", "v1", rest @ ..] => below("", "v1", rest),
-        ["apis", "apiextensions.k8s.io", "v1", "customresourcedefinitions"] => Ok(Route::Definitions(None)),
+        ["apis", "apiextensions.k8s.io", "v1", "customresourcedefinitions"] => fixed(FixedKind::Definition, None),
         ["apis", "apiextensions.k8s.io", "v1", "customresourcedefinitions", name] => {
-            Ok(Route::Definitions(Some((*name).to_owned())))
+            fixed(FixedKind::Definition, Some(name))
         }
         ["apis", group, "v1", plural] if REVIEWS.contains(&(group, plural)) => {
             let review = REVIEWS.iter().find(|(g, p)| g == group && p == plural);
@@ -148,6 +151,10 @@ pub fn route(path: &str) -> Result<Route, Failure> {
         ["apis", group, version, rest @ ..] => below(group, version, rest),
         _ => Err(Failure::no_such_path()),
     }
+}
+
+fn fixed(kind: FixedKind, name: Option<&str>) -> Result<Route, Failure> {
+    Ok(Route::Fixed(Fixed { kind, name: name.map(str::to_owned) }))
 }
 
 /// The part of a resource's path after group and version.
@@ -358,6 +365,7 @@ mod tests {
             ("/api/v1/nodes/n/status", "nodes in None: n Status"),
             ("/api/v1/namespaces/a/nodes", "404"),
             ("/api/v1/namespaces/a/pods", "404"),
+            ("/api/v1/namespaces/a/services/b", "Fixed(Fixed { kind: Service, name: Some(\"b\") })"),
             ("/apis/events.k8s.io/v1/events", "events in None"),
             (&format!("{vms}/namespaces/a/virtualmachines/b%2Dc"), "virtualmachines in Some(\"a\"): b-c Main"),
             (&format!("{vms}/virtualmachineclasses/g"), "virtualmachineclasses in None: g Main"),

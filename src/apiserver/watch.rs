@@ -44,10 +44,7 @@ pub async fn watch(
     }
     let start = Start::of(query)?;
     let presentation = Presentation::of(collection.resource, wanted, query)?;
-    let timeout = match query.number("timeoutSeconds")?.filter(|s| *s > 0) {
-        Some(seconds) => Duration::from_secs(seconds.min(86_400)),
-        None => SHORTEST + SHORTEST.mul_f64(rand::random::<f64>()),
-    };
+    let timeout = timeout(query)?;
     let stream = Events::open(store, collection, start, selection, presentation, shutdown).await;
     let stream = stream.with_bookmarks(query.flag("allowWatchBookmarks")?.unwrap_or(false), timeout);
     let pieces = futures::stream::unfold(stream, |mut events| async move {
@@ -56,6 +53,28 @@ pub async fn watch(
     let mut response = Response::new(Body::from_stream(pieces));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
+}
+
+/// How long a watch may last.
+///
+/// # Errors
+/// 400 for what is no number.
+pub(super) fn timeout(query: &Query) -> Result<Duration, Failure> {
+    Ok(match query.number("timeoutSeconds")?.filter(|s| *s > 0) {
+        Some(seconds) => Duration::from_secs(seconds.min(86_400)),
+        None => SHORTEST + SHORTEST.mul_f64(rand::random::<f64>()),
+    })
+}
+
+/// Whether a watch begins with the present state, and whether the end of that is to be marked.
+///
+/// # Errors
+/// 400 or 422 for options that do not go together.
+pub(super) fn wants_state(query: &Query) -> Result<(bool, bool), Failure> {
+    Ok(match Start::of(query)? {
+        Start::State { mark_end, .. } => (true, mark_end),
+        Start::After(_) => (false, false),
+    })
 }
 
 /// Where a watch begins.
@@ -303,7 +322,8 @@ impl Events {
     }
 }
 
-fn line(out: &mut Vec<u8>, word: &str, object: &Bytes) {
+/// Adds one event.
+pub(super) fn line(out: &mut Vec<u8>, word: &str, object: &Bytes) {
     out.extend_from_slice(b"{\"type\":\"");
     out.extend_from_slice(word.as_bytes());
     out.extend_from_slice(b"\",\"object\":");

@@ -116,6 +116,15 @@ pub fn entries() -> Vec<Entry> {
             "status": {"type": "object", "description": "Whether it is served.",
                 "x-kubernetes-preserve-unknown-fields": true}}}),
     );
+    add(
+        "",
+        "Service",
+        "services",
+        true,
+        Offer::ReadOnly,
+        json!({"type": "object", "description": "Named port of a cluster. A standalone host has none.", "properties": {
+            "spec": {"type": "object", "description": "What it is.", "x-kubernetes-preserve-unknown-fields": true}}}),
+    );
     let review = Offer::CreateOnly;
     let group = "authorization.k8s.io";
     let document = schema::inlined::<SelfSubjectAccessReview>();
