@@ -3,6 +3,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 TARGET_DIR ?= $(or $(CARGO_TARGET_DIR),target)
 GUEST_DIR ?= $(TARGET_DIR)/guest
+CLIENTS_DIR ?= $(TARGET_DIR)/clients
 PREFIX ?= /usr/local
 DESTDIR ?=
 FUZZ_SECONDS ?= 600
@@ -10,9 +11,11 @@ release = $(TARGET_DIR)/release/vmdeck
 # Tests build the guest themselves where this is not used; the host's own stories need to be told.
 export VMDECK_TEST_GUEST_DIR := $(abspath $(GUEST_DIR))
 export VMDECK_TEST_GUEST := $(VMDECK_TEST_GUEST_DIR)/guest.qcow2
+# With this set a client that is missing without a reason is a failure, not a skip.
+export VMDECK_TEST_CLIENTS_DIR := $(abspath $(CLIENTS_DIR))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build guest demo demo-stop test check bench fuzz install uninstall clean
+.PHONY: help setup build guest clients demo demo-stop test conformance check bench fuzz install uninstall clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -28,13 +31,17 @@ guest: ## the guest image of demo and tests
 	@assets/setup.sh guest run
 	@assets/guest/build.sh $(GUEST_DIR)
 
+clients: ## kubectl (Debian's and a current one), Helm and the Python client for the API's tests
+	@assets/setup.sh clients
+	@assets/clients.sh $(CLIENTS_DIR)
+
 demo: setup build guest ## build, start a throw-away host with three machines, open the UI
 	@assets/demo.sh start $(release) $(GUEST_DIR)/guest.qcow2
 
 demo-stop: ## stop the demo and remove all of it
 	@assets/demo.sh stop $(release)
 
-test: setup guest ## every test, real guests included
+test: setup guest clients ## every test, real guests and outside clients included
 	$(CARGO) test --locked
 
 check: ## formatting and lints

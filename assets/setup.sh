@@ -1,11 +1,12 @@
 #!/bin/bash
 # Installs what vmdeck needs on this machine and is not there yet; says what it does; safe to run again.
 #
-#   usage: assets/setup.sh [run] [build] [guest]      default: all three
+#   usage: assets/setup.sh [run] [build] [guest] [clients]      default: the first three
 #
 #   run    QEMU and UEFI firmware: what machines need
 #   build  a C compiler (SQLite and the TLS library are compiled); Rust is checked, not installed
 #   guest  tools that put the demo's and the tests' guest together
+#   clients  what the API's tests with outside clients need; the clients themselves: assets/clients.sh
 #
 # Only Debian and its relatives are installed on, with this machine's own package sources. Elsewhere it lists what
 # is missing and changes nothing. Root is used through sudo, and only if there is something to install.
@@ -44,7 +45,13 @@ for group in $groups; do
         need util-linux flock
         need procps ps
         ;;
-    *) die "no such part: $group (run, build, guest)" ;;
+    clients)
+        need python3 python3
+        python3 -c 'import ensurepip' 2> /dev/null || { missing+=(python3-venv); why+=("Python's module ensurepip"); }
+        need jq jq
+        need util-linux flock
+        ;;
+    *) die "no such part: $group (run, build, guest, clients)" ;;
     esac
 done
 

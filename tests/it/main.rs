@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this crate is tests: a panic is how they fail")]
 
+mod api;
 mod cli;
 mod fuzz;
 mod qemu;

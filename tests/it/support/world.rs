@@ -37,6 +37,20 @@ impl World {
         world
     }
 
+    /// A fresh world with this `config.toml`, whose daemon answers.
+    pub fn start_with(settings: &str) -> Self {
+        let mut world = Self::without_daemon();
+        world.configure(settings);
+        world.start_daemon();
+        world
+    }
+
+    /// Writes `config.toml`; the next daemon reads it.
+    pub fn configure(&self, settings: &str) {
+        std::fs::create_dir_all(&self.paths.config).unwrap();
+        std::fs::write(self.paths.settings_file(), settings).unwrap();
+    }
+
     /// A fresh world in which the image `guest` is ready, uploaded through the API.
     pub fn with_image() -> Self {
         let world = Self::start();
