@@ -135,7 +135,7 @@ pub async fn object(store: &Store, kind: &KindInfo, key: &Key, options: &DeleteO
         let action = match vanishes {
             true if object::is_terminating(&old) => Action::Delete(object::encode(&new)),
             true => Action::Delete(object::encode(&old)),
-            false => Action::Put(object::encode(&new)),
+            false => Action::Retire(object::encode(&new)),
         };
         let expect = Expect::At(entry.revision);
         match store.write(Write { key: key.clone(), expect, requires: Vec::new(), action }).await {

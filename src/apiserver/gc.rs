@@ -301,7 +301,7 @@ impl Collector<'_> {
             }
             let body = object::encode(&new);
             let vanishes = object::is_terminating(&new) && object::may_vanish(&new);
-            let action = if vanishes { Action::Delete(body) } else { Action::Put(body) };
+            let action = if vanishes { Action::Delete(body) } else { Action::Retire(body) };
             let expect = Expect::At(entry.revision);
             let write = Write { key: key.clone(), expect, requires: Vec::new(), action };
             match self.store.write(write).await {

@@ -297,7 +297,7 @@ impl From<StoreError> for Failure {
             StoreError::Future { .. } => Self::too_large_version(message),
             StoreError::Busy => Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message).retry(1),
             StoreError::Closed => Self::unavailable(message),
-            StoreError::Full => Self::new(StatusCode::INSUFFICIENT_STORAGE, "InsufficientStorage", message),
+            StoreError::Full { .. } => Self::new(StatusCode::INSUFFICIENT_STORAGE, "InsufficientStorage", message),
             _ => Self::internal(message),
         }
     }

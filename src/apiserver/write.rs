@@ -230,8 +230,12 @@ impl Call<'_> {
             return self.answer(StatusCode::OK, &shown, warnings).map(Some);
         }
         let body = object::encode(&new);
-        let vanishes = object::is_terminating(&new) && object::may_vanish(&new);
-        let action = if vanishes { Action::Delete(body) } else { Action::Put(body) };
+        let action = match (object::is_terminating(&new), object::may_vanish(&new)) {
+            (true, true) => Action::Delete(body),
+            // On its way out: finalizers must be able to go even when the disk is full.
+            (true, false) => Action::Retire(body),
+            (false, _) => Action::Put(body),
+        };
         let write = Write { key: entry.key.clone(), expect: Expect::At(entry.revision), requires: Vec::new(), action };
         match self.api.store.write(write).await {
             Ok(written) => self.answer(StatusCode::OK, &written.entry, warnings).map(Some),

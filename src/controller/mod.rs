@@ -48,6 +48,7 @@ pub mod unserved;
 mod write;
 
 pub use error::Error;
+pub use orphans::spared;
 
 use crate::host::{Host, HostEvent, MachineState, VolumeId};
 use crate::types::{
@@ -78,9 +79,11 @@ pub struct Options {
     pub upload: UploadBase,
     /// How long an upload may take to begin before it has failed.
     pub upload_timeout: Duration,
-    /// The store was empty when it was opened: what is on this computer then belongs to a store that was lost or
-    /// replaced, and is left alone even when the first objects arrive at once.
-    pub fresh_store: bool,
+    /// Names the API's store. What is on this computer when a store is first seen (a new one in the place of one that
+    /// was lost, or a restored one) may belong to the store before, and is left alone for good.
+    pub store: String,
+    /// The file in which that is noted.
+    pub spared: PathBuf,
     /// The time.
     pub clock: Clock,
 }

@@ -23,18 +23,36 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// The file is damaged.
-    #[error(
-        "the state database {} is damaged: {detail}. Nothing was changed. Restore a backup, or move the file away \
-         to start empty (running machines are adopted by their records under machines/)", path.display()
-    )]
+    #[error("the state database {} is damaged: {detail}. Nothing was changed. {}", path.display(), remedy(backups))]
     Corrupt {
         /// The file.
         path: PathBuf,
         /// What the check found.
         detail: String,
+        /// The newest files it could be restored from.
+        backups: Vec<PathBuf>,
+    },
+    /// A file that was to be restored is damaged.
+    #[error("the backup {} is damaged and cannot be restored: {detail}. The store was not changed. Try an older backup", path.display())]
+    BadBackup {
+        /// The file.
+        path: PathBuf,
+        /// What the check found.
+        detail: String,
+    },
+    /// It is a file of something else.
+    #[error("{} is not a state database of vmdeck: {detail}. Nothing was changed", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Why it is not.
+        detail: String,
     },
     /// A newer program wrote it.
-    #[error("the state database {} has schema {found}, this program knows {known}: use the newer vmdeck", path.display())]
+    #[error(
+        "{} was written by a newer vmdeck (its schema is {found}, this program knows up to {known}). Nothing was \
+         changed: use the newer vmdeck", path.display()
+    )]
     Newer {
         /// The file.
         path: PathBuf,
@@ -44,8 +62,14 @@ pub enum StoreError {
         known: i64,
     },
     /// The disk is full.
-    #[error("no space left for the state database: free some space and try again")]
-    Full,
+    #[error(
+        "no space is left on the disk of the state database {}. Nothing was written; reading goes on, and so does \
+         deleting as long as there is space in reserve. Free some space on that disk and try again", path.display()
+    )]
+    Full {
+        /// The file.
+        path: PathBuf,
+    },
     /// SQLite or the operating system said no.
     #[error("state database: {0}")]
     Io(String),
@@ -75,11 +99,20 @@ pub enum StoreError {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DiskFull) => Self::Full,
-            _ => Self::Io(error.to_string()),
-        }
+        Self::Io(error.to_string())
     }
+}
+
+fn remedy(backups: &[PathBuf]) -> String {
+    let names: Vec<String> = backups.iter().map(|p| p.display().to_string()).collect();
+    let which = match names.as_slice() {
+        [] => "no backup is known here".to_owned(),
+        names => format!("the newest known: {}", names.join(", ")),
+    };
+    format!(
+        "Restore a backup with \"vmdeck host restore FILE\" ({which}); or move store.db and store.db-wal away to start \
+         without objects: machines and disks of this computer are then left as they are"
+    )
 }
 
 /// Why a write was not done.

@@ -12,10 +12,17 @@
 //! One revision counter for everything; it never goes back. A value carries its own revision, so a caller gives
 //! the bytes before and after it ([`Body`]).
 
+mod backup;
+mod clock;
+mod copy;
 mod db;
 mod error;
+mod log;
 mod model;
+mod reserve;
+mod schema;
 mod view;
+mod wal;
 mod watch;
 mod writer;
 
@@ -30,6 +37,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 
+pub use backup::{Backup, Contents, Restored, backup};
 pub use error::{StoreError, WriteError};
 pub use model::{Action, Body, Change, ChangeKind, Entry, Expect, Key, Revision, Write, Written};
 pub use watch::Watch;
@@ -82,12 +90,15 @@ pub struct Store {
 /// What handles and the writer thread share.
 struct Shared {
     path: PathBuf,
+    identity: i64,
     options: Options,
     view: RwLock<view::View>,
     /// Read-only connection for what is no longer in memory. Used on blocking threads only.
     reader: Mutex<rusqlite::Connection>,
     /// The newest revision, for those who wait for one.
     newest: tokio::sync::watch::Sender<Revision>,
+    /// Why the last write failed, until one succeeds.
+    trouble: Mutex<Option<StoreError>>,
 }
 
 impl Store {
@@ -95,19 +106,23 @@ impl Store {
     /// checked.
     ///
     /// # Errors
-    /// [`StoreError::Locked`] when another process has it, [`StoreError::Corrupt`], [`StoreError::Newer`], or
-    /// [`StoreError::Open`].
+    /// [`StoreError::Locked`] when another process has it, [`StoreError::Corrupt`], [`StoreError::Foreign`],
+    /// [`StoreError::Newer`], [`StoreError::Full`], or [`StoreError::Open`].
     pub fn open(dir: &Path, options: Options) -> Result<Self, StoreError> {
         let opened = db::open(dir, options.window)?;
         let (newest, _) = tokio::sync::watch::channel(opened.view.revision());
         let shared = Arc::new(Shared {
             path: opened.path,
+            identity: opened.identity,
             options,
             view: RwLock::new(opened.view),
             reader: Mutex::new(opened.reader),
             newest,
+            trouble: Mutex::new(None),
         });
-        let queue = writer::start(opened.writer, opened.lock, Arc::clone(&shared))?;
+        let clock = clock::Clock::start(opened.newest_at, clock::wall(), std::time::Instant::now());
+        let writer = writer::Writer::new(opened.writer, Arc::clone(&shared), clock, opened.compacted, opened.reserve);
+        let queue = writer::start(writer, opened.lock)?;
         Ok(Self { shared, queue })
     }
 
@@ -158,7 +173,7 @@ impl Store {
         let (shared, bucket, namespace) = (Arc::clone(&self.shared), bucket.to_owned(), namespace.map(str::to_owned));
         tokio::task::spawn_blocking(move || {
             let reader = shared.reader.lock();
-            let entries = db::list_at(&reader, &bucket, namespace.as_deref(), revision)?;
+            let entries = log::list_at(&reader, &bucket, namespace.as_deref(), revision)?;
             // Compaction may have run meanwhile; it moves the floor before it deletes.
             shared.view.read().check(revision)?;
             Ok(Snapshot { revision, entries })
@@ -187,12 +202,14 @@ impl Store {
         answered.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Copies the database to `path`, consistently, while it is in use. Blocks; call it on a blocking thread.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`] when the file exists or cannot be written.
-    pub fn backup(&self, path: &Path) -> Result<(), StoreError> {
-        db::backup(&self.shared.reader.lock(), path)
+    /// Names this store among all that have been or will be in its place; a restored one has a new name.
+    pub fn identity(&self) -> String {
+        format!("{:016x}", self.shared.identity)
+    }
+
+    /// Why writes are refused at present, for example because the disk is full.
+    pub fn trouble(&self) -> Option<StoreError> {
+        self.shared.trouble.lock().clone()
     }
 
     /// The database file.

@@ -82,6 +82,9 @@ pub enum Expect {
 pub enum Action {
     /// Creates or replaces. A value equal to the present one changes nothing and takes no revision.
     Put(Body),
+    /// Replaces the value of an object that is about to go (it is being deleted, or a holder lets go of it): done
+    /// even when the disk is full, as deletions are.
+    Retire(Body),
     /// Deletes; the body is the last state as watchers shall see it, with the revision of the deletion.
     Delete(Body),
 }

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::error::StoreError;
 use super::model::{Change, Revision};
-use super::{Shared, Store, db};
+use super::{Shared, Store, log};
 
 /// Changes read from SQL at a time.
 const SLICE: usize = 500;
@@ -108,7 +108,7 @@ impl Watch {
         let (bucket, namespace, from) = (self.bucket.clone(), self.namespace.clone(), self.seen);
         let read = tokio::task::spawn_blocking(move || {
             let reader = shared.reader.lock();
-            let read = db::changes_after(&reader, bucket.as_deref(), namespace.as_deref(), from, SLICE)?;
+            let read = log::changes_after(&reader, bucket.as_deref(), namespace.as_deref(), from, SLICE)?;
             shared.view.read().check(from)?;
             Ok::<_, StoreError>(read)
         });

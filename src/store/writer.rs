@@ -4,15 +4,17 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use super::clock::Clock;
 use super::error::{StoreError, WriteError};
 use super::model::{Action, Change, ChangeKind, Entry, Expect, Key, Revision, Write, Written};
+use super::reserve::Reserve;
 use super::view::View;
-use super::{Shared, db};
+use super::{Shared, db, log};
 
 /// Writes that may wait; more are refused at once.
 const QUEUE: usize = 4096;
@@ -20,6 +22,10 @@ const QUEUE: usize = 4096;
 const GROUP: usize = 128;
 /// Rows that one slice of compaction goes through: short enough not to be felt by a writer.
 const SLICE: u64 = 500;
+/// Pause between slices.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How often a full disk is looked at.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 type Answer = Result<Written, WriteError>;
 
@@ -27,46 +33,62 @@ pub(super) enum Command {
     Write(Box<Write>, oneshot::Sender<Answer>),
 }
 
+impl Command {
+    fn leads_to_less(&self) -> bool {
+        let Self::Write(write, _) = self;
+        matches!(write.action, Action::Retire(_) | Action::Delete(_))
+    }
+}
+
 /// Starts the thread. It ends when the last sender is dropped.
-pub(super) fn start(
-    connection: Connection,
-    lock: File,
-    shared: Arc<Shared>,
-) -> Result<SyncSender<Command>, StoreError> {
+pub(super) fn start(mut writer: Writer, lock: File) -> Result<SyncSender<Command>, StoreError> {
     let (sender, queue) = sync_channel(QUEUE);
-    let path = shared.path.clone();
-    let mut writer = Writer { connection, shared, clock: 0, compacted: None };
+    let path = writer.shared.path.clone();
     std::thread::Builder::new()
         .name("store".to_owned())
         .spawn(move || {
             writer.run(&queue);
-            drop(lock);
+            drop((writer, lock));
         })
         .map_err(|e| StoreError::Open { path, cause: e.to_string() })?;
     Ok(sender)
 }
 
-struct Writer {
+/// All that the thread has.
+pub(super) struct Writer {
     connection: Connection,
     shared: Arc<Shared>,
-    /// Milliseconds since the epoch of the last group; never goes back, whatever the system's clock does.
-    clock: i64,
-    /// Up to where the log has been compacted; unknown until first asked for.
-    compacted: Option<Revision>,
+    clock: Clock,
+    /// Up to where the log has been compacted.
+    compacted: Revision,
+    reserve: Reserve,
+    /// While the disk is full: when to look next whether it still is. Only what leads to less is written meanwhile.
+    full: Option<Instant>,
 }
 
 impl Writer {
+    pub(super) fn new(
+        connection: Connection,
+        shared: Arc<Shared>,
+        clock: Clock,
+        compacted: Revision,
+        reserve: Reserve,
+    ) -> Self {
+        Self { connection, shared, clock, compacted, reserve, full: None }
+    }
+
     fn run(&mut self, queue: &Receiver<Command>) {
         let mut next_compaction = Instant::now() + self.shared.options.compact_every;
         loop {
-            let patience = next_compaction.saturating_duration_since(Instant::now());
-            match queue.recv_timeout(patience) {
+            let next = self.full.map_or(next_compaction, |look| look.min(next_compaction));
+            match queue.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 Ok(first) => {
                     let mut group = vec![first];
                     group.extend(queue.try_iter().take(GROUP - 1));
+                    self.look_for_space();
                     self.commit(group);
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => self.look_for_space(),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             if Instant::now() >= next_compaction {
@@ -74,74 +96,102 @@ impl Writer {
                     tracing::warn!(%error, "the state database could not be compacted");
                     false
                 });
-                let pause = if more { Duration::from_millis(20) } else { self.shared.options.compact_every };
+                let pause = if more { PAUSE } else { self.shared.options.compact_every };
                 next_compaction = Instant::now() + pause;
             }
         }
         self.shared.view.write().close();
     }
 
-    fn commit(&mut self, group: Vec<Command>) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis());
-        self.clock = self.clock.max(i64::try_from(now).unwrap_or(i64::MAX));
-
-        let mut plan = Plan::new(self.shared.view.read().revision());
-        let mut answers = Vec::with_capacity(group.len());
-        {
-            let view = self.shared.view.read();
-            for Command::Write(write, answer) in group {
-                answers.push((answer, plan.add(&view, &write)));
-            }
+    /// Ends the state of a full disk once the reserve is whole again.
+    fn look_for_space(&mut self) {
+        let now = Instant::now();
+        if self.full.is_none_or(|look| now < look) {
+            return;
         }
-        let stored = if plan.changes.is_empty() { Ok(()) } else { self.store(&plan.changes) };
-        match stored {
-            Ok(()) if !plan.changes.is_empty() => {
-                let revision = plan.revision;
-                self.shared.view.write().publish(plan.changes);
-                self.shared.newest.send_replace(revision);
-            }
-            Ok(()) => {}
-            Err(error) => {
-                tracing::error!(%error, "the state database could not be written");
-                // What was decided about these writes rested on the ones that are lost now.
-                for (_, answer) in &mut answers {
-                    *answer = Err(WriteError::Store(error.clone()));
+        if self.reserve.fill().is_ok() {
+            tracing::info!("there is space for the state database again");
+            self.full = None;
+            *self.shared.trouble.lock() = None;
+        } else {
+            self.full = Some(now + LOOK_AGAIN);
+        }
+    }
+
+    fn commit(&mut self, mut group: Vec<Command>) {
+        loop {
+            if self.full.is_some() {
+                let error = StoreError::Full { path: self.shared.path.clone() };
+                for Command::Write(_, answer) in group.extract_if(.., |c| !c.leads_to_less()) {
+                    answer.send(Err(WriteError::Store(error.clone()))).ok();
                 }
             }
-        }
-        for (answer, outcome) in answers {
-            // The client may have gone; the write stands all the same.
-            answer.send(outcome).ok();
+            let mut plan = Plan::new(self.shared.view.read().revision());
+            let mut outcomes = Vec::with_capacity(group.len());
+            {
+                let view = self.shared.view.read();
+                for Command::Write(write, _) in &group {
+                    outcomes.push(plan.add(&view, write));
+                }
+            }
+            let stored = if plan.changes.is_empty() { Ok(()) } else { self.store(&plan.changes) };
+            match stored {
+                Ok(()) if !plan.changes.is_empty() => {
+                    let revision = plan.revision;
+                    self.shared.view.write().publish(plan.changes);
+                    self.shared.newest.send_replace(revision);
+                    if self.full.is_none() {
+                        *self.shared.trouble.lock() = None;
+                    }
+                }
+                Ok(()) => {}
+                Err(error) => {
+                    tracing::error!(%error, "the state database could not be written");
+                    *self.shared.trouble.lock() = Some(error.clone());
+                    if matches!(error, StoreError::Full { .. }) && self.full.is_none() {
+                        // What leads to less may still find its place.
+                        self.reserve.release();
+                        self.full = Some(Instant::now() + LOOK_AGAIN);
+                        continue;
+                    }
+                    // What was decided about these writes rested on the ones that are lost now.
+                    outcomes.fill(Err(WriteError::Store(error)));
+                }
+            }
+            for (Command::Write(_, answer), outcome) in group.into_iter().zip(outcomes) {
+                // The client may have gone; the write stands all the same.
+                answer.send(outcome).ok();
+            }
+            return;
         }
     }
 
     fn store(&mut self, changes: &[Arc<Change>]) -> Result<(), StoreError> {
-        let tx = self.connection.transaction()?;
-        for change in changes {
-            db::append(&tx, change, self.clock)?;
-        }
-        Ok(tx.commit()?)
+        let at = self.clock.at(Instant::now());
+        let written = self.connection.transaction().and_then(|tx| {
+            changes.iter().try_for_each(|change| log::append(&tx, change, at))?;
+            tx.commit()
+        });
+        written.map_err(|e| db::refused(&self.shared.path, &e))
     }
 
     /// One slice of compaction; true when there is more to do.
     fn compact(&mut self) -> Result<bool, StoreError> {
+        if self.full.is_some() {
+            return Ok(false);
+        }
         let options = &self.shared.options;
         let newest = self.shared.view.read().revision();
-        let before = self.clock - i64::try_from(options.keep.as_millis()).unwrap_or(i64::MAX);
-        let floor = db::compaction_floor(&self.connection, newest, before, options.keep_changes)?;
-        let done = match self.compacted {
-            Some(done) => done,
-            None => db::compacted_to(&self.connection)?,
-        };
-        self.compacted = Some(done);
+        let before = self.clock.at(Instant::now()) - i64::try_from(options.keep.as_millis()).unwrap_or(i64::MAX);
+        let done = self.compacted;
+        let floor = log::compaction_floor(&self.connection, done, newest, before, options.keep_changes)?;
         if floor <= done {
             return Ok(false);
         }
         // Readers check against the floor after reading, so it has to be up before rows vanish.
         self.shared.view.write().set_floor(floor);
-        let done = db::compact(&mut self.connection, done, floor, SLICE, newest)?;
-        self.compacted = Some(done);
-        Ok(done < floor)
+        self.compacted = log::compact(&mut self.connection, done, floor, SLICE, newest)?;
+        Ok(self.compacted < floor)
     }
 }
 
@@ -183,11 +233,12 @@ impl Plan {
         }
         let (kind, body) = match (&write.action, &present) {
             (Action::Delete(_), None) => return Err(WriteError::Missing),
-            (Action::Put(body), Some(entry)) if body.is(entry) => {
+            (Action::Retire(_), None) => return Err(WriteError::Missing),
+            (Action::Put(body) | Action::Retire(body), Some(entry)) if body.is(entry) => {
                 return Ok(Written { entry: Arc::clone(entry), changed: false });
             }
             (Action::Delete(body), Some(_)) => (ChangeKind::Deleted, body),
-            (Action::Put(body), Some(_)) => (ChangeKind::Modified, body),
+            (Action::Put(body) | Action::Retire(body), Some(_)) => (ChangeKind::Modified, body),
             (Action::Put(body), None) => (ChangeKind::Added, body),
         };
         self.revision += 1;

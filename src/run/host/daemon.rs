@@ -103,7 +103,6 @@ async fn serve(paths: &Paths, foreground: bool) -> Result<(), Failure> {
         tracing::warn!("{problem}");
     }
     tracing::info!(accelerator = facts.accelerator, reason = facts.accelerator_reason, "accelerator");
-    let store_file = store.path().to_path_buf();
     let shutdown = CancellationToken::new();
     let audit_file = paths.state.join("audit.log");
     let audit = apiserver::Audit::open(&audit_file)
@@ -116,12 +115,12 @@ async fn serve(paths: &Paths, foreground: bool) -> Result<(), Failure> {
         shutdown: shutdown.clone(),
         ..apiserver::Options::default()
     };
-    let fresh_store = store.list_all().entries.is_empty();
-    let api = apiserver::router(store, options);
+    let store_name = store.identity();
+    let api = apiserver::router(store.clone(), options);
     // Ends before the API does, which the controllers use to the last.
     let settle = CancellationToken::new();
     let mut reconcilers =
-        tokio::spawn(reconcile(api.clone(), Arc::clone(&host), paths, &settings, fresh_store, settle.clone()));
+        tokio::spawn(reconcile(api.clone(), Arc::clone(&host), paths, &settings, store_name, settle.clone()));
     let secure = match settings.host.listen {
         Some(address) => {
             let (listener, tls) = tls::open(paths, address, &node_name(&settings, &host)).await?;
@@ -131,7 +130,7 @@ async fn serve(paths: &Paths, foreground: bool) -> Result<(), Failure> {
         }
         None => None,
     };
-    let account = Arc::new(Account { started, store: store_file, host });
+    let account = Arc::new(Account { started, store, spared: spared_file(paths), host });
     let router = axum::Router::new()
         .route(status::PATH, get(move || async move { axum::Json(account.report()) }))
         .fallback_service(api);
@@ -171,6 +170,11 @@ async fn serve(paths: &Paths, foreground: bool) -> Result<(), Failure> {
     reconciled.map_err(|e| e.to_string()).flatten().map_err(|e| Failure::new(format!("the controllers failed: {e}")))
 }
 
+/// Where it is noted what belongs to a store before this one.
+fn spared_file(paths: &Paths) -> PathBuf {
+    paths.state.join("spared.json")
+}
+
 fn node_name(settings: &Settings, host: &LocalHost) -> String {
     settings.host.node_name.clone().unwrap_or_else(|| host.node().name)
 }
@@ -181,7 +185,7 @@ fn reconcile(
     host: Arc<LocalHost>,
     paths: &Paths,
     settings: &Settings,
-    fresh_store: bool,
+    store: String,
     shutdown: CancellationToken,
 ) -> impl Future<Output = Result<(), String>> + Send + use<> {
     let options = controller::Options {
@@ -190,7 +194,8 @@ fn reconcile(
         lease_retention: Duration::from_secs(settings.host.lease_retention_seconds),
         upload: controller::UploadBase { socket: paths.api_socket(), external: None },
         upload_timeout: UPLOAD_TIMEOUT,
-        fresh_store,
+        store,
+        spared: spared_file(paths),
         clock: Arc::new(jiff::Timestamp::now),
     };
     // Without a name in the request their fields would belong to the manager "unknown".
@@ -262,7 +267,8 @@ fn chain(error: &dyn std::error::Error) -> String {
 /// What `host status` shows.
 struct Account {
     started: jiff::Timestamp,
-    store: PathBuf,
+    store: Store,
+    spared: PathBuf,
     host: Arc<LocalHost>,
 }
 
@@ -270,15 +276,26 @@ impl Account {
     fn report(&self) -> status::Report {
         let facts = self.host.node();
         let machines = self.host.machines();
+        let mut problems = facts.problems;
+        problems.extend(self.store.trouble().map(|e| format!("nothing can be changed: {e}")));
+        let mut notes = facts.notes;
+        let spared = controller::spared(&self.spared, &*self.host);
+        if spared > 0 {
+            notes.push(format!(
+                "{spared} machines and volumes here have no object: they belong to the store before it was restored or \
+                 lost, and are left alone (listed in {})",
+                self.spared.display()
+            ));
+        }
         status::Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: self.started,
-            store_bytes: size_of(&self.store),
+            store_bytes: size_of(self.store.path()),
             accelerator: facts.accelerator,
             accelerator_reason: facts.accelerator_reason,
             qemu: facts.qemu_version,
-            problems: facts.problems,
-            notes: facts.notes,
+            problems,
+            notes,
             running: machines.iter().filter(|m| m.pid.is_some()).count(),
             machines: machines.len(),
         }

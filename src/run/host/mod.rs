@@ -8,6 +8,7 @@ use crate::config::Paths;
 
 use super::failure::Failure;
 
+mod backup;
 mod daemon;
 mod dial;
 mod install;
@@ -32,6 +33,8 @@ pub fn run(args: HostArgs, paths: &Paths) -> Result<(), Failure> {
             start::command(paths)
         }
         HostCommand::Status => small_runtime()?.block_on(status::run(paths)),
+        HostCommand::Backup(args) => backup::backup(paths, &args.file),
+        HostCommand::Restore(args) => backup::restore(paths, &args.file),
         HostCommand::Install(args) => install::run(paths, args.print),
         HostCommand::Dial => dial::run(paths),
     }

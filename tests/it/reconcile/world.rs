@@ -40,7 +40,8 @@ impl World {
             lease_retention: Duration::from_secs(600),
             upload: UploadBase { socket: "/run/api.sock".into(), external: None },
             upload_timeout: Duration::from_secs(600),
-            fresh_store: false,
+            store: "store".into(),
+            spared: dir.path().join("spared.json"),
             clock: Arc::new(move || *clock.lock()),
         };
         let mut world = Self { client, host: FakeHost::new(), now, controllers: None, options, _dir: dir };
