@@ -27,7 +27,7 @@ async fn filled(dir: &Path) -> Store {
 }
 
 /// Another test's child may hold the lock for a moment more.
-fn replaced(backup: &Backup, dir: &Path) -> Restored {
+fn exchanged(backup: &Backup, dir: &Path) -> Restored {
     loop {
         match backup.replace(dir, &again) {
             Err(StoreError::Locked { .. }) => std::thread::yield_now(),
@@ -119,7 +119,7 @@ async fn a_restored_store_counts_on_above_all_that_was_seen() {
     let backup = Backup::read(&file, dir.path()).unwrap();
     assert!(matches!(backup.replace(dir.path(), &again), Err(StoreError::Locked { .. })));
     closed(store, dir.path());
-    let restored = replaced(&backup, dir.path());
+    let restored = exchanged(&backup, dir.path());
     let store = reopen(dir.path(), Options::default());
     assert_eq!(values(&store), before);
     assert!(store.revision() == restored.revision && restored.revision > seen + 1000);
@@ -143,7 +143,7 @@ async fn a_restored_store_counts_on_above_all_that_was_seen() {
     let back = Backup::read(&replaced, dir.path()).unwrap();
     assert_eq!((back.contents().revision, back.contents().made), (seen, None));
     closed(store, dir.path());
-    let again_restored = replaced(&back, dir.path());
+    let again_restored = exchanged(&back, dir.path());
     assert!(again_restored.revision > next);
     assert_ne!(again_restored.replaced.unwrap(), replaced);
     let store = reopen(dir.path(), Options::default());
@@ -179,7 +179,7 @@ async fn where_the_old_store_is_lost_counting_leaps() {
         };
         let contents: Vec<Vec<u8>> =
             kept.iter().map(|end| std::fs::read(format!("{}{end}", path.display())).unwrap()).collect();
-        let restored = replaced(&Backup::read(&file, dir.path()).unwrap(), dir.path());
+        let restored = exchanged(&Backup::read(&file, dir.path()).unwrap(), dir.path());
         assert!(restored.revision > 1 << 40 && restored.revision < 1 << 41, "{damage}");
         assert_eq!(restored.replaced.is_some(), !kept.is_empty(), "{damage}");
         for (end, content) in kept.iter().zip(contents) {
