@@ -339,11 +339,12 @@ fn drop_finalizer(object: &mut Object, finalizer: &str) {
 
 async fn drop_old_events(store: &Store) {
     let Some(kind) = crate::types::kinds::by_resource("", "events") else { return };
-    let limit = jiff::Timestamp::now() - EVENT_AGE;
+    let now = jiff::Timestamp::now();
+    let limit = now - EVENT_AGE;
     let entries = store.list(&kind.qualified(), None).entries;
     let old = entries
         .iter()
-        .filter(|e| event::last_seen(&object::parse(e)).is_some_and(|seen| seen < limit))
+        .filter(|e| event::last_seen(&object::parse(e), now).is_none_or(|seen| seen < limit))
         .map(|e| e.key.clone())
         .collect();
     delete::sweep(store, kind, old).await;

@@ -1,8 +1,5 @@
 //! Shapes shared by several kinds.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
-};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -180,12 +177,15 @@ impl Checksum {
     }
 }
 
+/// A registry is a name with a dot or a port, or `localhost`; the path is in lower case.
+const IMAGE_REFERENCE: &str = r"^((localhost|[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+)(:[0-9]+)?/|[A-Za-z0-9_]+:[0-9]+/)?[a-z0-9_.-]+(/[a-z0-9_.-]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@[A-Za-z][A-Za-z0-9]*([+._-][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,})?$";
+
 /// Pull from a container registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerImageSource {
-    /// Image reference.
-    #[schemars(length(min = 1))]
+    /// Image reference: `[registry/]path[:tag][@digest]`.
+    #[schemars(length(min = 1), regex(pattern = IMAGE_REFERENCE))]
     pub image: String,
     /// Secret with credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -256,35 +256,4 @@ pub struct ImageUploadUrls {
     /// From inside (standalone: over the API's unix socket).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_cluster: Option<String>,
-}
-
-/// Our fields are optional by being absent, not by being null: the API server removes nulls, as it does upstream.
-/// Takes `nullable` out of the derived schema and drops integer formats that Kubernetes does not know.
-pub(super) fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
-    for version in &mut crd.spec.versions {
-        if let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) {
-            not_nullable(schema);
-            // kube's derive marks the kind's spec as required, which it is upstream too where it has fields.
-            schema.description.get_or_insert_with(|| format!("{} of {}.", crd.spec.names.kind, crd.spec.group));
-        }
-    }
-    crd
-}
-
-fn not_nullable(schema: &mut JSONSchemaProps) {
-    schema.nullable = None;
-    if matches!(schema.format.as_deref(), Some("uint32" | "uint64" | "uint8" | "uint" | "int" | "uint16")) {
-        schema.format = None;
-    }
-    for child in schema.properties.iter_mut().flat_map(|p| p.values_mut()) {
-        not_nullable(child);
-    }
-    match &mut schema.items {
-        Some(JSONSchemaPropsOrArray::Schema(item)) => not_nullable(item),
-        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(not_nullable),
-        None => {}
-    }
-    if let Some(JSONSchemaPropsOrBool::Schema(more)) = &mut schema.additional_properties {
-        not_nullable(more);
-    }
 }

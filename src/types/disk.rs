@@ -1,9 +1,9 @@
 //! VirtualDisk.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::{
     Condition, ContainerImageSource, DataSourceType, DownloadSpeed, HttpSource, ImageUploadUrls, Quantity, SourceKind,
@@ -173,8 +173,7 @@ pub struct VirtualDiskStatus {
     pub stats: Option<DiskStats>,
     /// Last move to other storage.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "any_object")]
-    pub migration_state: Option<Value>,
+    pub migration_state: Option<DiskMigration>,
     /// Generation the conditions speak of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
@@ -183,8 +182,29 @@ pub struct VirtualDiskStatus {
     pub conditions: Option<Vec<Condition>>,
 }
 
-fn any_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
+/// Last move of a disk to other storage (cluster).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DiskMigration {
+    /// From.
+    #[serde(rename = "sourcePVC", skip_serializing_if = "Option::is_none")]
+    pub source_pvc: Option<String>,
+    /// To.
+    #[serde(rename = "targetPVC", skip_serializing_if = "Option::is_none")]
+    pub target_pvc: Option<String>,
+    /// `Succeeded` or `Failed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["Succeeded", "Failed"]))]
+    pub result: Option<String>,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Begin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_timestamp: Option<Time>,
+    /// End.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_timestamp: Option<Time>,
 }
 
 /// Where a disk is.

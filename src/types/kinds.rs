@@ -123,7 +123,7 @@ macro_rules! custom {
             categories: $cat,
             scope: Scope::$scope,
             status: true,
-            crd: Some(|| super::common::finish(<super::$ty as kube::CustomResourceExt>::crd())),
+            crd: Some(|| super::definition::finish(<super::$ty as kube::CustomResourceExt>::crd())),
         }
     };
 }

@@ -218,6 +218,7 @@ pub struct OperationResource {
     /// Name.
     pub name: String,
     /// `InProgress`, `Completed` or `Failed`.
+    #[schemars(extend("enum" = ["InProgress", "Completed", "Failed"]))]
     pub status: String,
     /// Why.
     pub message: String,

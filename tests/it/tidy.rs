@@ -49,7 +49,6 @@ const STOP_AT: usize = 700;
 const LONG_FILES: &[(&str, &str)] = &[
     ("src/tui/state.rs", "all state of the viewer as types; update and view read it side by side"),
     ("src/tui/table.rs", "a fifth is its tests, which read best beside the sorting and filtering they pin down"),
-    ("src/types/machine.rs", "one kind's spec and status, whose docstrings are the published schema"),
 ];
 
 /// The one file with `unsafe` code.

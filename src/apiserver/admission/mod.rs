@@ -6,6 +6,8 @@ mod machine;
 mod storage;
 
 #[cfg(test)]
+mod over_http;
+#[cfg(test)]
 mod tests;
 
 use serde_json::Value;

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
 use super::Refusal;
-use crate::apiserver::object::Object;
+use crate::apiserver::object::{self, Object};
 use crate::apiserver::status::Cause;
 
 /// Largest sum of all values.
@@ -39,7 +39,52 @@ pub fn secret(old: Option<&Object>, new: &mut Object) -> Result<(), Refusal> {
         }
         immutable(old, new, &["data"], &mut causes);
     }
+    keys_of_type(new, &mut causes);
     done(causes)
+}
+
+/// What a Secret of one of Kubernetes' own types has to hold. Other types are their users' business.
+fn keys_of_type(secret: &Object, causes: &mut Vec<Cause>) {
+    const SERVICE_ACCOUNT: &str = "kubernetes.io/service-account.name";
+    let value = |key: &str| secret.get("data").and_then(|d| d.get(key)).and_then(Value::as_str);
+    let mut need = |keys: &[&str], fine: bool| {
+        if !fine {
+            causes.extend(keys.iter().map(|key| Cause::required(format!("data[{key}]"), "")));
+        }
+    };
+    match secret.get("type").and_then(Value::as_str).unwrap_or_default() {
+        "kubernetes.io/basic-auth" => {
+            need(&["username", "password"], value("username").is_some() || value("password").is_some());
+        }
+        "kubernetes.io/ssh-auth" => {
+            need(&["ssh-privatekey"], value("ssh-privatekey").is_some_and(|key| !key.is_empty()));
+        }
+        "kubernetes.io/tls" => {
+            for key in ["tls.crt", "tls.key"] {
+                need(&[key], value(key).is_some());
+            }
+        }
+        "kubernetes.io/dockercfg" => credentials(".dockercfg", value(".dockercfg"), causes),
+        "kubernetes.io/dockerconfigjson" => credentials(".dockerconfigjson", value(".dockerconfigjson"), causes),
+        "kubernetes.io/service-account-token" => {
+            let annotations = object::metadata(secret).and_then(|m| m.get("annotations"));
+            let account = annotations.and_then(|a| a.get(SERVICE_ACCOUNT)).and_then(Value::as_str);
+            if account.is_none_or(str::is_empty) {
+                causes.push(Cause::required(format!("metadata.annotations[{SERVICE_ACCOUNT}]"), ""));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Registry credentials are a JSON object. They are secret, so they are not repeated.
+fn credentials(key: &str, value: Option<&str>, causes: &mut Vec<Cause>) {
+    let field = format!("data[{key}]");
+    let Some(text) = value else { return causes.push(Cause::required(field, "")) };
+    let decoded = STANDARD.decode(text).unwrap_or_default();
+    if serde_json::from_slice::<Map<String, Value>>(&decoded).is_err() {
+        causes.push(Cause::invalid(field, &"<secret contents redacted>".into(), "must be a JSON object"));
+    }
 }
 
 /// Checks a ConfigMap.
@@ -137,6 +182,47 @@ mod tests {
         let mut new = object(json!({"stringData": {"u": "p\u{e4}"}, "data": {"a": "YQ==", "u": "YQ=="}}));
         secret(None, &mut new).unwrap();
         assert_eq!(Value::Object(new), json!({"data": {"a": "YQ==", "u": "cMOk"}, "type": "Opaque"}));
+    }
+
+    #[test]
+    fn types_have_their_keys() {
+        let told =
+            |type_: &str, data: Value| match secret(None, &mut object(json!({"type": type_, "stringData": data}))) {
+                Ok(()) => String::new(),
+                Err(Refusal::Malformed(_)) => "malformed".to_owned(),
+                Err(Refusal::Invalid(causes)) => {
+                    causes.into_iter().map(|c| format!("{} {} ", c.field, c.reason)).collect()
+                }
+            };
+        for (type_, data, want) in [
+            ("kubernetes.io/basic-auth", json!({"username": "u"}), ""),
+            ("kubernetes.io/basic-auth", json!({"password": "p"}), ""),
+            (
+                "kubernetes.io/basic-auth",
+                json!({"user": "u"}),
+                "data[username] FieldValueRequired data[password] FieldValueRequired ",
+            ),
+            ("kubernetes.io/ssh-auth", json!({"ssh-privatekey": "k"}), ""),
+            ("kubernetes.io/ssh-auth", json!({"ssh-privatekey": ""}), "data[ssh-privatekey] FieldValueRequired "),
+            ("kubernetes.io/tls", json!({"tls.crt": "c", "tls.key": "k"}), ""),
+            ("kubernetes.io/tls", json!({"tls.crt": "c"}), "data[tls.key] FieldValueRequired "),
+            ("kubernetes.io/dockerconfigjson", json!({".dockerconfigjson": "{\"auths\": {}}"}), ""),
+            (
+                "kubernetes.io/dockerconfigjson",
+                json!({".dockerconfigjson": "x"}),
+                "data[.dockerconfigjson] FieldValueInvalid ",
+            ),
+            ("kubernetes.io/dockerconfigjson", json!({}), "data[.dockerconfigjson] FieldValueRequired "),
+            ("kubernetes.io/dockercfg", json!({".dockercfg": "[]"}), "data[.dockercfg] FieldValueInvalid "),
+            (
+                "kubernetes.io/service-account-token",
+                json!({}),
+                "metadata.annotations[kubernetes.io/service-account.name] FieldValueRequired ",
+            ),
+            ("provisioning.virtualization.deckhouse.io/cloud-init", json!({}), ""),
+        ] {
+            assert_eq!(told(type_, data.clone()), want, "{type_} {data}");
+        }
     }
 
     #[test]

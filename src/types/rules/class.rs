@@ -62,13 +62,16 @@ fn policies(new: &Value, errors: &mut Vec<FieldError>) {
 
 fn default_fraction(policy: &Value, path: &str, errors: &mut Vec<FieldError>) {
     let Some(given) = policy.get("defaultCoreFraction") else { return };
-    let Some(default) = fraction(given).filter(|f| f != "Auto") else { return };
-    let percent = default.strip_suffix('%').and_then(|n| n.parse::<i64>().ok());
-    if !percent.is_some_and(|n| (1..=100).contains(&n)) {
+    if given == "Auto" {
+        return;
+    }
+    // Upstream's newer version has texts such as "10%", this one has numbers.
+    let percent = given.as_i64().filter(|n| (1..=100).contains(n));
+    let Some(default) = percent.and_then(|_| fraction(given)) else {
         let detail = "The default core fraction must be a number from 1 to 100, or 'Auto'.";
         errors.push(FieldError::invalid(path, given, detail));
         return;
-    }
+    };
     let allowed = fractions(policy);
     if !allowed.is_empty() && !allowed.contains(&default) {
         let detail = format!("must be among coreFractions: {}", allowed.join(", "));

@@ -223,7 +223,8 @@ pub(super) fn warnings(old: Option<&Value>, new: &Value) -> Vec<String> {
         out.extend(found.into_iter().map(|warning| format!("spec.provisioning.userData: {warning}")));
     }
     for (field, what) in [("usbDevices", "USB devices"), ("gpus", "GPUs")] {
-        if !list(new, &format!("/spec/{field}")).is_empty() {
+        let given = |machine: &Value| list(machine, &format!("/spec/{field}")).to_vec();
+        if !given(new).is_empty() && old.is_none_or(|old| given(old) != given(new)) {
             out.push(format!("spec.{field}: stored, but this host does not pass {what} to machines"));
         }
     }

@@ -105,15 +105,6 @@ fn spread(new: &Value, errors: &mut Vec<FieldError>) {
             let pair = json!(format!("{{{key}, {action}}}"));
             errors.push(FieldError::duplicate(format!("{path}.{{topologyKey, whenUnsatisfiable}}"), &pair));
         }
-        let domains = constraint.get("minDomains").filter(|d| !d.is_null());
-        if let Some(domains) = domains {
-            if domains.as_i64().is_none_or(|d| d <= 0) {
-                errors.push(FieldError::invalid(format!("{path}.minDomains"), domains, "must be greater than zero"));
-            } else if action != "DoNotSchedule" {
-                let detail = "can only use minDomains if whenUnsatisfiable=DoNotSchedule";
-                errors.push(FieldError::invalid(format!("{path}.minDomains"), domains, detail));
-            }
-        }
     }
 }
 
