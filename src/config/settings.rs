@@ -31,6 +31,8 @@ pub struct HostSettings {
     pub node_name: Option<String>,
     /// How long a released address stays with its namespace, in seconds (upstream: 600).
     pub lease_retention_seconds: u64,
+    /// How long changes are kept for watches that were interrupted, in seconds; the newest thousand are kept anyway.
+    pub history_seconds: u64,
 }
 
 impl Default for HostSettings {
@@ -42,6 +44,7 @@ impl Default for HostSettings {
             listen: None,
             node_name: None,
             lease_retention_seconds: 600,
+            history_seconds: 300,
         }
     }
 }

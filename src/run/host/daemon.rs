@@ -92,7 +92,8 @@ async fn serve(paths: &Paths, foreground: bool) -> Result<(), Failure> {
     tracing::info!(pid = std::process::id(), version = env!("CARGO_PKG_VERSION"), state = %paths.state.display(), "starting");
     let started = jiff::Timestamp::now();
     let state = paths.state.clone();
-    let store = tokio::task::spawn_blocking(move || Store::open(&state, crate::store::Options::default()))
+    let history = history(settings.host.history_seconds);
+    let store = tokio::task::spawn_blocking(move || Store::open(&state, history))
         .await
         .map_err(|e| Failure::new(e.to_string()))?
         .map_err(|e| Failure::new(format!("cannot open the store in {}: {}", paths.state.display(), chain(&e))))?;
@@ -173,6 +174,13 @@ async fn serve(paths: &Paths, foreground: bool) -> Result<(), Failure> {
 /// Where it is noted what belongs to a store before this one.
 fn spared_file(paths: &Paths) -> PathBuf {
     paths.state.join("spared.json")
+}
+
+/// How much history the store keeps. It is looked through often enough that a short time is kept, too.
+fn history(seconds: u64) -> crate::store::Options {
+    let usual = crate::store::Options::default();
+    let keep = Duration::from_secs(seconds);
+    crate::store::Options { keep, compact_every: usual.compact_every.min(keep).max(Duration::from_secs(1)), ..usual }
 }
 
 fn node_name(settings: &Settings, host: &LocalHost) -> String {
