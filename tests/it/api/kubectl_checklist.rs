@@ -1,7 +1,7 @@
 //! What kubectl does with an API server, command by command: discovery, apply in both ways, edit, diff, patches,
 //! selectors, watches, waits, reviews, core kinds, deletion. Run in this order in one world whose machine stays off.
 
-use super::kubectl::{Case, case};
+use super::desk::{Case, case};
 
 /// Files beside the commands. The machine's disk is blank and real, so that it reaches the phase `Stopped`.
 pub const FILES: &[(&str, &str)] = &[

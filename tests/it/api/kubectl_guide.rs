@@ -1,7 +1,7 @@
 //! Every `d8 k` command of the module's user guide, as a reader would type them one after another. The machine runs
 //! for real; its disks are blank, so that it gets no further than its firmware: nothing here looks inside.
 
-use super::kubectl::{Case, case};
+use super::desk::{Case, case};
 
 /// The commands as the guide has them, read as kubectl's. What follows `apply` is a manifest each time.
 pub const COMMANDS: &str = r#"kubectl apply -f - <<"EOF"

@@ -1,11 +1,14 @@
 //! The API as stock clients use it: kubectl, Helm, the Python client and kube-rs against a real daemon, over TLS with
 //! the kubeconfig that `vmdeck kubeconfig` prints. Every case is a row with its outcome.
 
+mod desk;
+mod helm;
 mod interleavings;
 mod kubectl;
 mod kubectl_checklist;
 mod kubectl_guide;
 mod programs;
+mod python;
 mod rows;
 mod runtime;
 mod runtime_objects;
@@ -29,7 +32,6 @@ impl Served {
         Self { world, kubeconfig }
     }
 
-    #[expect(dead_code, reason = "the next test needs it")]
     /// Lets the next daemon listen where this one does, so that clients find it again.
     fn stay_on_this_port(&self) {
         let text = std::fs::read_to_string(&self.kubeconfig).unwrap();
@@ -39,5 +41,7 @@ impl Served {
 }
 
 fn settings(listen: &str) -> String {
-    format!("[host]\nlisten = \"{listen}\"\nvirtualMachineCIDRs = [\"10.66.10.0/24\", \"10.66.20.0/24\"]\n")
+    format!(
+        "[host]\nlisten = \"{listen}\"\nvirtualMachineCIDRs = [\"10.66.10.0/24\", \"10.66.20.0/24\"]\nhistorySeconds = 1\n"
+    )
 }

@@ -1,7 +1,7 @@
 //! The outside programs of these tests: where `make clients` put them, and what else there is on this machine.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 
 /// Colon-separated kubectl programs to test beside those of `make clients`.
 const MORE_KUBECTLS: &str = "VMDECK_TEST_KUBECTLS";
@@ -54,10 +54,4 @@ pub fn kubectl(path: &Path) -> Kubectl {
         text.trim_end_matches('+').parse().unwrap_or_else(|e| panic!("{}: {field}: {e}: {told}", path.display()))
     };
     Kubectl { path: path.to_path_buf(), version: (number("major"), number("minor")) }
-}
-
-/// Runs a script in a shell and gives all that it printed, errors after output. `timeout` ends it with everything it
-/// started, so that no case can hang the table.
-pub fn shell(command: &mut Command, script: &str) -> Output {
-    command.args(["-k", "5", "90", "bash", "-c", script]).stdin(Stdio::null()).output().unwrap()
 }

@@ -69,7 +69,6 @@ impl Bench {
         Self { client: builder.with_layer(&layer).build(), asked }
     }
 
-    /// Another bench on the same server, whose requests are counted from nothing.
     pub fn maps(&self) -> Api<ConfigMap> {
         Api::namespaced(self.client.clone(), "default")
     }
@@ -140,16 +139,22 @@ const CASES: &[Case] = &[
 #[test]
 fn kube_rs_over_tls() {
     let served = Served::start();
-    let mut rows = Rows::new("kube-rs");
-    for (what, run) in CASES.iter().chain(runtime_objects::CASES) {
+    let cases: Vec<Case> = CASES.iter().chain(runtime_objects::CASES).copied().collect();
+    table("kube-rs", &served, &cases);
+}
+
+/// Runs cases one after another in one world, each with a bench of its own.
+pub fn table(title: &str, served: &Served, cases: &[Case]) {
+    let mut rows = Rows::new(title);
+    for (what, run) in cases {
         let outcome = served.world.block_on(async {
-            let bench = Bench::of(&served).await;
+            let bench = Bench::of(served).await;
             tokio::time::timeout(Duration::from_secs(60), run(bench)).await
         });
         let outcome = outcome.unwrap_or_else(|_| Err("not done after a minute".into()));
         rows.add(what, outcome.map_err(|e| format!("{e}\n{}", served.world.log_tail())));
     }
-    rows.judge(CASES.len() + runtime_objects::CASES.len());
+    rows.judge(cases.len());
 }
 
 async fn discoveries(bench: Bench) -> Told {
