@@ -398,6 +398,28 @@ mod tests {
         assert_eq!(graph.verdict(&dependent(&[]).key), Verdict::Delete(Propagation::Foreground));
     }
 
+    #[tokio::test]
+    async fn events_go_an_hour_after_their_last_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), crate::store::Options::default()).unwrap();
+        let ago = |minutes: i64| (jiff::Timestamp::now() - jiff::SignedDuration::from_mins(minutes)).to_string();
+        let put = |name: String, made: String| {
+            let metadata = json!({"name": name, "namespace": "n", "uid": name, "creationTimestamp": made});
+            // What a client says of the past or the future changes nothing.
+            let event = json!({"metadata": metadata, "lastTimestamp": "2999-01-01T00:00:00Z"});
+            let action = Action::Put(object::encode(event.as_object().unwrap()));
+            let write = Write { key: Key::new("events", "n", &name), expect: Expect::Absent, requires: vec![], action };
+            store.write(write)
+        };
+        for n in 0..200 {
+            put(format!("old-{n}"), ago(61)).await.unwrap();
+        }
+        put("new".to_owned(), ago(59)).await.unwrap();
+        drop_old_events(&store).await;
+        let left: Vec<String> = store.list("events", None).entries.iter().map(|e| e.key.name.to_string()).collect();
+        assert_eq!(left, ["new"]);
+    }
+
     #[test]
     fn a_removed_object_leaves_nothing_behind() {
         let mut graph = Graph::default();

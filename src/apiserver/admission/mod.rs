@@ -6,9 +6,7 @@ mod machine;
 mod storage;
 
 #[cfg(test)]
-mod over_http;
-#[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use serde_json::Value;
 

@@ -5,6 +5,8 @@ pub mod event;
 mod lease;
 pub mod namespace;
 mod node;
+#[cfg(test)]
+mod over_http;
 
 use serde_json::{Map, Value};
 

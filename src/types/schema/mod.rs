@@ -296,5 +296,3 @@ fn push_index(path: &mut String, n: usize) {
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod upstream;

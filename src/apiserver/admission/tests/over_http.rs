@@ -48,19 +48,21 @@ pub(super) struct Remark {
     pub says: &'static str,
 }
 
-struct Server {
+/// A server over a fresh store.
+pub(in crate::apiserver) struct Server {
     router: axum::Router,
     _dir: tempfile::TempDir,
 }
 
-struct Answer {
-    code: u16,
-    body: Value,
-    warnings: Vec<String>,
+/// What it said.
+pub(in crate::apiserver) struct Answer {
+    pub code: u16,
+    pub body: Value,
+    pub warnings: Vec<String>,
 }
 
 impl Server {
-    fn new(networks: &[&str]) -> Self {
+    pub fn new(networks: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), crate::store::Options::default()).unwrap();
         let networks = Some(networks.iter().map(|n| n.parse().unwrap()).collect());
@@ -68,7 +70,12 @@ impl Server {
     }
 
     async fn call(&self, method: &str, path: &str, body: &Value) -> Answer {
-        let request = Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, "application/json");
+        self.send(method, path, "application/json", body).await
+    }
+
+    /// A request with a body of some type.
+    pub async fn send(&self, method: &str, path: &str, type_: &str, body: &Value) -> Answer {
+        let request = Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, type_);
         let response = self.router.clone().oneshot(request.body(Body::from(body.to_string())).unwrap()).await.unwrap();
         let code = response.status().as_u16();
         let warnings = response.headers().get_all(header::WARNING).iter();

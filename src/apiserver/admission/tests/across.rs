@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::across::{Findings, World, check, fill};
+use crate::apiserver::admission::across::{Findings, World, check, fill};
 use crate::apiserver::object::{self, Object};
 use crate::types::kinds;
 use crate::types::rules;

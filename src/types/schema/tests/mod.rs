@@ -1,3 +1,5 @@
+mod upstream;
+
 use serde_json::json;
 
 use super::*;
