@@ -44,6 +44,10 @@ demo-stop: ## stop the demo and remove all of it
 test: setup guest clients ## every test, real guests and outside clients included
 	$(CARGO) test --locked
 
+conformance: ## K8SCHECK=PATH: a black-box checker's cases, over TLS and over the unix socket
+	@test -n "$(K8SCHECK)" || { echo "conformance: say which checker, K8SCHECK=PATH" >&2; exit 2; }
+	K8SCHECK=$(abspath $(K8SCHECK)) $(CARGO) test --locked --test it api::conformance -- --nocapture
+
 check: ## formatting and lints
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings

@@ -1,6 +1,7 @@
 //! The API as stock clients use it: kubectl, Helm, the Python client and kube-rs against a real daemon, over TLS with
 //! the kubeconfig that `vmdeck kubeconfig` prints. Every case is a row with its outcome.
 
+mod conformance;
 mod desk;
 mod helm;
 mod interleavings;
