@@ -71,7 +71,7 @@ fn connect(path: &Path) -> Result<(Connection, Connection), StoreError> {
     check(&writer, path)?;
     if replayed {
         // What a crash left starts no new log.
-        writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(|e| refused(path, &e))?;
+        settle(&writer).map_err(|e| refused(path, &e))?;
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let reader = Connection::open_with_flags(path, flags).map_err(|e| cannot_open(path, e))?;
@@ -118,6 +118,11 @@ fn configure(db: &Connection) -> rusqlite::Result<()> {
     db.pragma_update(None, "wal_autocheckpoint", 1000)?;
     db.pragma_update(None, "journal_size_limit", 8 << 20)?;
     db.pragma_update(None, "cache_size", -2048)
+}
+
+/// Takes the write-ahead log into the database file.
+pub(super) fn settle(db: &Connection) -> rusqlite::Result<()> {
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
 
 /// SQLite's own check, and that every current object has its bytes.

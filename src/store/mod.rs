@@ -195,11 +195,26 @@ impl Store {
     /// [`WriteError`]: an expectation that did not hold, or the store could not write (nothing was changed then).
     pub async fn write(&self, write: Write) -> Result<Written, WriteError> {
         let (answer, answered) = oneshot::channel();
-        self.queue.try_send(writer::Command::Write(Box::new(write), answer)).map_err(|e| match e {
+        self.send(writer::Command::Write(writer::Pending { write: Box::new(write), answer }))?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Brings all into the one file `store.db`, so that what is left at the end of a process is simple to look at and
+    /// to copy. Everything acknowledged is durable without it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn settle(&self) -> Result<(), StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.send(writer::Command::Settle(answer))?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+
+    fn send(&self, command: writer::Command) -> Result<(), StoreError> {
+        self.queue.try_send(command).map_err(|e| match e {
             TrySendError::Full(_) => StoreError::Busy,
             TrySendError::Disconnected(_) => StoreError::Closed,
-        })?;
-        answered.await.map_err(|_| StoreError::Closed)?
+        })
     }
 
     /// Names this store among all that have been or will be in its place; a restored one has a new name.

@@ -30,13 +30,20 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 type Answer = Result<Written, WriteError>;
 
 pub(super) enum Command {
-    Write(Box<Write>, oneshot::Sender<Answer>),
+    Write(Pending),
+    /// Takes the write-ahead log into the database.
+    Settle(oneshot::Sender<Result<(), StoreError>>),
 }
 
-impl Command {
+/// A write, and who waits for its answer.
+pub(super) struct Pending {
+    pub(super) write: Box<Write>,
+    pub(super) answer: oneshot::Sender<Answer>,
+}
+
+impl Pending {
     fn leads_to_less(&self) -> bool {
-        let Self::Write(write, _) = self;
-        matches!(write.action, Action::Retire(_) | Action::Delete(_))
+        matches!(self.write.action, Action::Retire(_) | Action::Delete(_))
     }
 }
 
@@ -83,10 +90,19 @@ impl Writer {
             let next = self.full.map_or(next_compaction, |look| look.min(next_compaction));
             match queue.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 Ok(first) => {
-                    let mut group = vec![first];
-                    group.extend(queue.try_iter().take(GROUP - 1));
+                    let (mut group, mut settle) = (Vec::new(), None);
+                    for command in std::iter::once(first).chain(queue.try_iter().take(GROUP - 1)) {
+                        match command {
+                            Command::Write(pending) => group.push(pending),
+                            Command::Settle(answer) => settle = Some(answer),
+                        }
+                    }
                     self.look_for_space();
                     self.commit(group);
+                    if let Some(answer) = settle {
+                        let settled = db::settle(&self.connection).map_err(|e| db::refused(&self.shared.path, &e));
+                        answer.send(settled).ok();
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => self.look_for_space(),
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -118,21 +134,19 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, mut group: Vec<Command>) {
+    fn commit(&mut self, mut group: Vec<Pending>) {
         loop {
             if self.full.is_some() {
                 let error = StoreError::Full { path: self.shared.path.clone() };
-                for Command::Write(_, answer) in group.extract_if(.., |c| !c.leads_to_less()) {
-                    answer.send(Err(WriteError::Store(error.clone()))).ok();
+                for refused in group.extract_if(.., |p| !p.leads_to_less()) {
+                    refused.answer.send(Err(WriteError::Store(error.clone()))).ok();
                 }
             }
             let mut plan = Plan::new(self.shared.view.read().revision());
             let mut outcomes = Vec::with_capacity(group.len());
             {
                 let view = self.shared.view.read();
-                for Command::Write(write, _) in &group {
-                    outcomes.push(plan.add(&view, write));
-                }
+                outcomes.extend(group.iter().map(|pending| plan.add(&view, &pending.write)));
             }
             let stored = if plan.changes.is_empty() { Ok(()) } else { self.store(&plan.changes) };
             match stored {
@@ -158,9 +172,9 @@ impl Writer {
                     outcomes.fill(Err(WriteError::Store(error)));
                 }
             }
-            for (Command::Write(_, answer), outcome) in group.into_iter().zip(outcomes) {
+            for (pending, outcome) in group.into_iter().zip(outcomes) {
                 // The client may have gone; the write stands all the same.
-                answer.send(outcome).ok();
+                pending.answer.send(outcome).ok();
             }
             return;
         }

@@ -131,6 +131,7 @@ async fn serve(paths: &Paths, foreground: bool) -> Result<(), Failure> {
         }
         None => None,
     };
+    let settling = store.clone();
     let account = Arc::new(Account { started, store, spared: spared_file(paths), host });
     let router = axum::Router::new()
         .route(status::PATH, get(move || async move { axum::Json(account.report()) }))
@@ -165,6 +166,11 @@ async fn serve(paths: &Paths, foreground: bool) -> Result<(), Failure> {
             Ok(Err(error)) => tracing::error!(%error, "the server ended badly"),
             Err(error) => tracing::error!(%error, "the server ended badly"),
         }
+    }
+    match tokio::time::timeout(Duration::from_secs(5), settling.settle()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the store's log stays beside it"),
+        Err(_) => tracing::warn!("the store's log stays beside it: the disk is slow"),
     }
     tracing::info!("stopped");
     // Without them nothing is reconciled: better to end and be started again.
@@ -290,8 +296,8 @@ impl Account {
         let spared = controller::spared(&self.spared, &*self.host);
         if spared > 0 {
             notes.push(format!(
-                "{spared} machines and volumes here have no object: they belong to the store before it was restored or \
-                 lost, and are left alone (listed in {})",
+                "left alone: {spared} machines or volumes without an object, from before the store was restored or lost \
+                 (listed in {})",
                 self.spared.display()
             ));
         }

@@ -128,6 +128,20 @@ async fn a_slow_watcher_is_cut_off_and_resumes_without_a_gap() {
 }
 
 #[tokio::test]
+async fn settling_leaves_one_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Options::default()).unwrap();
+    for i in 0..50 {
+        store.write(put(&format!("n{i}"), Expect::Absent, "1")).await.unwrap();
+    }
+    store.settle().await.unwrap();
+    assert_eq!(std::fs::metadata(wal::path_of(store.path())).unwrap().len(), 0);
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::copy(store.path(), copy.path().join("store.db")).unwrap();
+    assert_eq!(Store::open(copy.path(), Options::default()).unwrap().list_all().entries, store.list_all().entries);
+}
+
+#[tokio::test]
 async fn closing_ends_watches() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), Options::default()).unwrap();

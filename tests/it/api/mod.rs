@@ -2,7 +2,9 @@
 //! the kubeconfig that `vmdeck kubeconfig` prints. Every case is a row with its outcome.
 
 mod conformance;
+mod crowd;
 mod desk;
+mod durability;
 mod helm;
 mod interleavings;
 mod kubectl;

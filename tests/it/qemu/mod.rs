@@ -6,4 +6,5 @@ mod disks;
 mod first_machine;
 mod power;
 mod provisioning;
+mod restoring;
 mod ui;
