@@ -56,6 +56,7 @@ bench: build guest ## times beside bare QEMU's of the same run, memory, binary s
 	VMDECK_BENCH_BINARY=$(abspath $(release)) $(CARGO) bench --locked --bench machine
 	VMDECK_BENCH_BINARY=$(abspath $(release)) $(CARGO) bench --locked --bench api
 	$(CARGO) test --locked --lib term::tests::history_memory -- --ignored --nocapture
+	$(CARGO) test --locked --lib store::tests::history::compaction_is_not_felt -- --nocapture
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (600) each; needs nightly Rust and cargo-fuzz
 	for target in request patch selector object; do \
