@@ -29,6 +29,8 @@ pub struct HostSettings {
     pub listen: Option<std::net::SocketAddr>,
     /// Name of the one Node; the host name if absent.
     pub node_name: Option<String>,
+    /// Bytes per second that a live migration may take; as many as there are if absent.
+    pub migration_bandwidth: Option<u64>,
     /// How long a released address stays with its namespace, in seconds (upstream: 600).
     pub lease_retention_seconds: u64,
     /// How long changes are kept for watches that were interrupted, in seconds; the newest thousand are kept anyway.
@@ -43,6 +45,7 @@ impl Default for HostSettings {
             cpu_cap: false,
             listen: None,
             node_name: None,
+            migration_bandwidth: None,
             lease_retention_seconds: 600,
             history_seconds: 300,
         }

@@ -49,17 +49,20 @@ pub(super) async fn take_up(context: &Arc<Context>, record: Record) -> std::io::
                 .await;
             Beginning::Off
         }
-        Stage::Running(instance) => match adopt(&instance).await {
-            Ok(running) => {
-                serial = connect_serial(&running).await;
-                Beginning::Adopted(Box::new(running))
+        Stage::Running(instance) => {
+            let instance = owner.settle(*instance).await;
+            match adopt(&instance).await {
+                Ok(running) => {
+                    serial = connect_serial(&running).await;
+                    Beginning::Adopted(Box::new(running))
+                }
+                Err(reason) => {
+                    launch::clean_up(instance.run_dir.clone(), instance.cgroups.clone()).await;
+                    owner.ended(end_reason(reason, instance.stop.is_some())).await;
+                    Beginning::Off
+                }
             }
-            Err(reason) => {
-                launch::clean_up(instance.run_dir.clone(), instance.cgroups.clone()).await;
-                owner.ended(end_reason(reason, instance.stop.is_some())).await;
-                Beginning::Off
-            }
-        },
+        }
     };
     {
         // After the serial port is connected: what the guest writes from then on is not only in the log.
@@ -98,6 +101,7 @@ async fn adopt(instance: &Instance) -> Result<Running, EndReason> {
         continued: true,
         paused: None,
         agent_connected: false,
+        migration: None,
     };
     match reconnect(&mut running).await {
         Ok(Found::Alive) => {}
@@ -147,7 +151,7 @@ pub(super) async fn reconnect(running: &mut Running) -> Result<Found, String> {
     Ok(Found::Alive)
 }
 
-fn port<'a>(ports: &'a Value, label: &str) -> Option<&'a Value> {
+pub(super) fn port<'a>(ports: &'a Value, label: &str) -> Option<&'a Value> {
     ports.as_array()?.iter().find(|port| port["label"] == label)
 }
 

@@ -23,6 +23,8 @@ pub(super) struct Context {
     pub(super) hierarchy: Option<Hierarchy>,
     /// `coreFraction` is also an upper limit.
     pub(super) cpu_cap: bool,
+    /// Bytes per second that a migration may take; as many as there are if absent.
+    pub(super) migration_bandwidth: Option<u64>,
     /// Disks and images.
     pub(super) volumes: Arc<Volumes>,
     /// Announces changes.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::command_line::{device_id, hotplug_device, node_names, nodes};
+use super::command_line::{Layer, device_id, hotplug_device, node_names, nodes};
 use super::context::Context;
 use super::launch::{self, Running};
 use super::qmp::{Qmp, QmpError};
@@ -29,21 +29,27 @@ pub(super) async fn attach(context: &Context, running: &mut Running, device: &Bl
             .into());
     }
     let layers = launch::device_layers(context, device)?;
+    plug(&running.qmp, device, &layers).await?;
+    running.instance.devices.push(InstanceDevice { device: device.clone(), hotplugged: true, layers: layers.len() });
+    Ok(())
+}
+
+/// Adds a device to any QEMU. On failure nothing of it stays.
+pub(super) async fn plug(qmp: &Qmp, device: &BlockDevice, layers: &[Layer]) -> Result<(), String> {
     let mut failed = None;
-    for node in nodes(device, &layers) {
-        if let Err(error) = running.qmp.execute("blockdev-add", node).await {
+    for node in nodes(device, layers) {
+        if let Err(error) = qmp.execute("blockdev-add", node).await {
             failed = Some(error);
             break;
         }
     }
     if failed.is_none() {
-        failed = running.qmp.execute("device_add", hotplug_device(device)).await.err();
+        failed = qmp.execute("device_add", hotplug_device(device)).await.err();
     }
     if let Some(error) = failed {
-        remove_nodes(&running.qmp, &device.id, layers.len()).await;
+        remove_nodes(qmp, &device.id, layers.len()).await;
         return Err(words(&error));
     }
-    running.instance.devices.push(InstanceDevice { device: device.clone(), hotplugged: true, layers: layers.len() });
     Ok(())
 }
 

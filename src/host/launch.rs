@@ -17,6 +17,7 @@ use super::command_line::{self, FirmwareFiles, Launch, Layer, SocketFds};
 use super::context::{Context, blocking, connect_in, fd_path};
 use super::layout::{self, Layout};
 use super::machine::Machine;
+use super::migrate::Outgoing;
 use super::probe;
 use super::process::{Process, Spawn, describe_exit};
 use super::qmp::Qmp;
@@ -35,10 +36,10 @@ pub(super) const SERIAL_SOCKET: &str = "serial";
 /// The guest agent.
 const AGENT_SOCKET: &str = "agent";
 /// What QEMU writes to stdout and stderr.
-const LOG: &str = "qemu.log";
+pub(super) const LOG: &str = "qemu.log";
 
 /// How long QEMU may take to greet. It does so within 0.1 s unless the computer is in deep trouble.
-const GREETING_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const GREETING_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A QEMU under our control.
 pub(super) struct Running {
@@ -56,6 +57,8 @@ pub(super) struct Running {
     pub(super) paused: Option<String>,
     /// The guest agent's port is open.
     pub(super) agent_connected: bool,
+    /// The migration to another QEMU that is under way.
+    pub(super) migration: Option<Box<Outgoing>>,
 }
 
 /// What the file system work before a launch gives.
@@ -100,6 +103,7 @@ pub(super) async fn launch(
         disks: &disks,
     })
     .map_err(|error| error.to_string())?;
+    let recorded = arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
     let spawn = Spawn {
         program: qemu.clone(),
         arguments,
@@ -128,11 +132,22 @@ pub(super) async fn launch(
         address: spec.nic.as_ref().map(|nic| nic.address),
         stop: None,
         cgroups: Vec::new(),
+        arguments: recorded,
+        qemu_version: facts.version.clone(),
+        last_migration: None,
+        target: None,
     };
     match bring_up(context, machine, record, spec, &mut process, &mut instance).await {
-        Ok((qmp, events, continued)) => {
-            Ok(Running { process, qmp, events, instance, continued, paused: None, agent_connected: false })
-        }
+        Ok((qmp, events, continued)) => Ok(Running {
+            process,
+            qmp,
+            events,
+            instance,
+            continued,
+            paused: None,
+            agent_connected: false,
+            migration: None,
+        }),
         Err(error) => {
             process.kill();
             process.ended().await;
@@ -167,7 +182,7 @@ async fn bring_up(
     instance.cgroups = groups;
     let (qmp, events, serial) = connected?;
     machine.console().connect(serial, false);
-    record.stage = Stage::Running(instance.clone());
+    record.stage = Stage::Running(Box::new(instance.clone()));
     // A later daemon must find what runs: written before the guest executes its first instruction.
     {
         let (dir, record) = (context.layout.machine(&record.id), record.clone());
@@ -281,7 +296,7 @@ async fn prepare(
     .map_err(|error| error.to_string())?
 }
 
-fn make_directories(layout: &Layout, machine_dir: &Path, run_dir: &Path) -> io::Result<()> {
+pub(super) fn make_directories(layout: &Layout, machine_dir: &Path, run_dir: &Path) -> io::Result<()> {
     layout::make_dir(machine_dir)?;
     if matches!(layout.isolation, layout::Isolation::Unprivileged { .. }) {
         layout.isolation.share(machine_dir)?;
@@ -298,7 +313,7 @@ fn make_directories(layout: &Layout, machine_dir: &Path, run_dir: &Path) -> io::
     layout.isolation.give(run_dir)
 }
 
-fn append(path: &Path) -> io::Result<File> {
+pub(super) fn append(path: &Path) -> io::Result<File> {
     std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
@@ -309,7 +324,7 @@ fn write_owned(layout: &Layout, path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// The listening sockets that QEMU inherits. Made here, they can be connected to before QEMU runs: nobody has
 /// to wait for a file to appear.
-fn listen(run_dir: &Path) -> io::Result<[OwnedFd; 4]> {
+pub(super) fn listen(run_dir: &Path) -> io::Result<[OwnedFd; 4]> {
     let directory = File::open(run_dir)?;
     let socket = |name: &str| -> io::Result<OwnedFd> { Ok(UnixListener::bind(fd_path(&directory, name))?.into()) };
     Ok([socket(QMP_SOCKET)?, socket(RESCUE_SOCKET)?, socket(SERIAL_SOCKET)?, socket(AGENT_SOCKET)?])

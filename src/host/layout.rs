@@ -152,6 +152,11 @@ impl Layout {
         self.runs.join(format!("{}.{launch}", file_name(&id.0)))
     }
 
+    /// The launch directory of a migration's target.
+    pub(super) fn target(&self, id: &MachineId, launch: u64, migration: u64) -> PathBuf {
+        self.runs.join(format!("{}.{launch}-{migration}", file_name(&id.0)))
+    }
+
     /// All launch directories.
     pub(super) fn run_dirs(&self) -> io::Result<Vec<PathBuf>> {
         list(&self.runs)

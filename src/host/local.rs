@@ -19,7 +19,7 @@ use super::disk_image::Tool;
 use super::forward::{self, ForwardError, PortStream};
 use super::hotplug;
 use super::layout::{self, Isolation, Layout};
-use super::machine::{self, Beginning, Machine};
+use super::machine::{Beginning, Machine};
 use super::probe;
 use super::record::{self, Record, Stage};
 use super::spec::{MachineId, VolumeId, VolumeKind, VolumeRequest};
@@ -268,7 +268,8 @@ fn prepare(
     };
     let tool = Tool { program: facts.qemu_img.clone(), isolation };
     let volumes = Volumes::open(layout.clone(), tool, events.clone(), runtime)?;
-    let context = Context { layout, facts, hierarchy, cpu_cap: settings.cpu_cap, volumes, events };
+    let (cpu_cap, migration_bandwidth) = (settings.cpu_cap, settings.migration_bandwidth);
+    let context = Context { layout, facts, hierarchy, cpu_cap, migration_bandwidth, volumes, events };
     Ok((context, node))
 }
 
@@ -292,7 +293,7 @@ impl Host for LocalHost {
     }
 
     fn observe(&self, id: &MachineId) -> Observation {
-        self.machine(id).map_or_else(|| machine::absent(id), |machine| machine.observe())
+        self.machine(id).map_or_else(|| Observation::absent(id), |machine| machine.observe())
     }
 
     fn submit(&self, id: &MachineId, step: Step) -> Result<(), Denied> {

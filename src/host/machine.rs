@@ -31,7 +31,7 @@ use super::serial::Console;
 use super::spec::MachineId;
 use super::state::{Phase, StepKind, admit};
 use super::task::Task;
-use super::{Denied, MachineState, Observation, Step};
+use super::{Denied, MachineState, Migration, Observation, Step};
 
 /// A machine, seen from outside of its task.
 pub(super) struct Machine {
@@ -78,7 +78,8 @@ impl Machine {
             Stage::Starting | Stage::Running(_) => MachineState::Absent,
         };
         let phase = if matches!(state, MachineState::Ended { .. }) { Phase::Ended } else { Phase::Absent };
-        let observation = Observation { state, note: record.note.clone(), launch: record.launch, ..absent(&record.id) };
+        let observation =
+            Observation { state, note: record.note.clone(), launch: record.launch, ..Observation::absent(&record.id) };
         let shared = Shared { phase, observation, qmp: None, address: None, run_dir: None, forgotten: false };
         let machine =
             Arc::new(Self { id: record.id.clone(), shared: Mutex::new(shared), commands, console: OnceLock::new() });
@@ -135,11 +136,14 @@ impl Machine {
             Step::Start { note, .. } => {
                 let launch = shared.observation.launch + 1;
                 let state = MachineState::Starting;
-                shared.observation = Observation { state, note: Some(note.clone()), launch, ..absent(&self.id) };
+                shared.observation =
+                    Observation { state, note: Some(note.clone()), launch, ..Observation::absent(&self.id) };
             }
             Step::Note(note) => shared.observation.note = Some(note.clone()),
             Step::PowerButton { .. } | Step::Kill => shared.observation.state = MachineState::Stopping,
-            Step::Attach(_) | Step::Detach { .. } => {}
+            // Shown at once: whoever looks again must not ask for a second one.
+            Step::Migrate { .. } => shared.observation.migration = Some(Migration::next(&shared.observation)),
+            Step::Attach(_) | Step::Detach { .. } | Step::CancelMigration => {}
         }
         // The task ends only after `forgotten` is set.
         let _ = self.commands.send(Command::Step(step));
@@ -162,19 +166,5 @@ impl Machine {
             let _ = self.commands.send(Command::Forget(done));
         }
         finished.await.unwrap_or(Ok(()))
-    }
-}
-
-/// An observation of nothing.
-pub(super) fn absent(id: &MachineId) -> Observation {
-    Observation {
-        id: id.clone(),
-        state: MachineState::Absent,
-        note: None,
-        launch: 0,
-        pid: None,
-        devices: Vec::new(),
-        agent_connected: false,
-        device_errors: Vec::new(),
     }
 }

@@ -22,6 +22,7 @@ mod launch;
 mod layout;
 mod local;
 mod machine;
+mod migrate;
 mod network;
 mod probe;
 mod process;
@@ -35,6 +36,7 @@ pub mod spec;
 mod state;
 mod sys;
 mod task;
+mod task_migration;
 mod unpack;
 mod upload;
 mod volume_job;
@@ -72,6 +74,119 @@ pub struct Observation {
     /// Failures of the last [`Step::Attach`] / [`Step::Detach`] of a device: (device id, words for a user). An
     /// entry goes when the device is attached or detached after all, or with the instance.
     pub device_errors: Vec<(String, String)>,
+    /// The live migration that is under way.
+    pub migration: Option<Migration>,
+    /// How the newest finished migration of this instance ended.
+    pub last_migration: Option<MigrationEnd>,
+    /// Why this instance cannot be migrated, in words for a user.
+    pub not_migratable: Option<String>,
+    /// Version of the QEMU that executes the guest; a newer one may be installed meanwhile.
+    pub qemu_version: Option<String>,
+}
+
+impl Observation {
+    /// Of a machine without an instance.
+    pub fn absent(id: &MachineId) -> Self {
+        Self {
+            id: id.clone(),
+            state: MachineState::Absent,
+            note: None,
+            launch: 0,
+            pid: None,
+            devices: Vec::new(),
+            agent_connected: false,
+            device_errors: Vec::new(),
+            migration: None,
+            last_migration: None,
+            not_migratable: None,
+            qemu_version: None,
+        }
+    }
+}
+
+/// A live migration under way: the guest executes here while its memory is copied to a fresh QEMU.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Migration {
+    /// Counts the migrations of the instance, from 1.
+    pub number: u64,
+    /// When it began.
+    pub since: jiff::Timestamp,
+    /// How far it is.
+    pub stage: MigrationStage,
+    /// Bytes that were sent.
+    pub processed: u64,
+    /// Bytes that are still to be sent, as of now: the guest makes more.
+    pub remaining: u64,
+    /// Size of the guest's memory in bytes.
+    pub total: u64,
+    /// Bytes per second.
+    pub rate: u64,
+    /// By how many percent the guest's processors are held back so that the copy gets ahead.
+    pub throttle: u8,
+}
+
+impl Migration {
+    /// The next migration of an instance, which begins now.
+    pub fn next(observation: &Observation) -> Self {
+        Self {
+            number: observation.last_migration.as_ref().map_or(0, |end| end.number) + 1,
+            since: jiff::Timestamp::now(),
+            stage: MigrationStage::Preparing,
+            processed: 0,
+            remaining: 0,
+            total: 0,
+            rate: 0,
+            throttle: 0,
+        }
+    }
+
+    /// Its end, now.
+    pub fn ended(&self, outcome: MigrationOutcome) -> MigrationEnd {
+        MigrationEnd { number: self.number, since: self.since, at: jiff::Timestamp::now(), outcome }
+    }
+}
+
+/// Stages of a migration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MigrationStage {
+    /// The other QEMU is being started.
+    Preparing,
+    /// Memory is being copied.
+    Copying,
+    /// The guest is held for the last part.
+    SwitchingOver,
+}
+
+/// A migration that is over.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MigrationEnd {
+    /// [`Migration::number`].
+    pub number: u64,
+    /// When it began.
+    pub since: jiff::Timestamp,
+    /// When it was over.
+    pub at: jiff::Timestamp,
+    /// How it ended.
+    pub outcome: MigrationOutcome,
+}
+
+/// How a migration ended. Unless it succeeded, the guest goes on where it was.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum MigrationOutcome {
+    /// The guest executes in the fresh QEMU.
+    Succeeded {
+        /// Milliseconds for which the guest was held, as QEMU tells.
+        downtime_ms: u64,
+    },
+    /// It failed.
+    Failed {
+        /// In words for a user.
+        detail: String,
+    },
+    /// It was cancelled.
+    Cancelled,
 }
 
 /// A machine's state. Variants carry only what exists in that state.
@@ -162,6 +277,14 @@ pub enum Step {
     },
     /// Replace the note of the running instance (changes that took effect without a restart).
     Note(String),
+    /// Move the running guest into a fresh QEMU process on this computer. [`Observation::migration`] tells how it
+    /// goes, [`Observation::last_migration`] how it went.
+    Migrate {
+        /// The guest may be slowed down if it changes its memory faster than it can be copied.
+        throttle: bool,
+    },
+    /// Stop the migration that is under way; the guest goes on where it is. Fine if there is none.
+    CancelMigration,
 }
 
 /// A step that the machine's state does not allow.

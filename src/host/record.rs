@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layout;
 use super::spec::{BlockDevice, MachineId};
-use super::{AttachedDevice, EndReason};
+use super::{AttachedDevice, EndReason, MigrationEnd};
 
 /// `record.json` of a machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ pub(super) enum Stage {
     /// Being prepared: no guest instruction has been executed.
     Starting,
     /// QEMU has been told to run the guest.
-    Running(Instance),
+    Running(Box<Instance>),
     /// Over.
     Ended {
         /// Why.
@@ -72,6 +72,19 @@ pub(super) struct Instance {
     /// The machine's control group, to be removed.
     #[serde(default)]
     pub(super) cgroups: Vec<PathBuf>,
+    /// QEMU's arguments: another QEMU that takes the guest over needs the same. Empty in records of older releases.
+    #[serde(default)]
+    pub(super) arguments: Vec<String>,
+    /// QEMU's version.
+    #[serde(default)]
+    pub(super) qemu_version: Option<String>,
+    /// How the newest migration ended.
+    #[serde(default)]
+    pub(super) last_migration: Option<MigrationEnd>,
+    /// The QEMU that is to take the guest over, while a migration is under way: it may have done so when a later
+    /// daemon looks.
+    #[serde(default)]
+    pub(super) target: Option<Box<Instance>>,
 }
 
 /// A stop under way.
@@ -145,7 +158,7 @@ mod tests {
             launch: 3,
             note: Some("{\"a\":1}".into()),
             machine_types: vec!["pc-q35-10.0".into()],
-            stage: Stage::Running(Instance {
+            stage: Stage::Running(Box::new(Instance {
                 pid: 7,
                 start_time: 8,
                 boot_id: boot_id(),
@@ -157,7 +170,16 @@ mod tests {
                 address: Some(std::net::Ipv4Addr::new(10, 0, 0, 2)),
                 stop: Some(Stop { deadline: jiff::Timestamp::UNIX_EPOCH }),
                 cgroups: vec!["/c".into()],
-            }),
+                arguments: vec!["-S".into()],
+                qemu_version: Some("10.0.2".into()),
+                last_migration: Some(MigrationEnd {
+                    number: 1,
+                    since: jiff::Timestamp::UNIX_EPOCH,
+                    at: jiff::Timestamp::UNIX_EPOCH,
+                    outcome: crate::host::MigrationOutcome::Succeeded { downtime_ms: 26 },
+                }),
+                target: None,
+            })),
         };
         write(dir.path(), &record).unwrap();
         assert_eq!(read(dir.path()).unwrap(), Some(record.clone()));

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::SerialAttachment;
 use super::layout;
@@ -52,6 +52,8 @@ pub(super) struct Console {
     state: Mutex<State>,
     input: mpsc::Sender<Bytes>,
     ports: mpsc::UnboundedSender<Port>,
+    /// Input waits: the guest is between two QEMUs.
+    held: watch::Sender<bool>,
     runtime: tokio::runtime::Handle,
 }
 
@@ -135,14 +137,21 @@ impl Console {
         let scrollback = load(dir)?;
         let (input, input_queue) = mpsc::channel(INPUT_QUEUE);
         let (ports, port_queue) = mpsc::unbounded_channel();
+        let (held, hold) = watch::channel(false);
         let console = Arc::new(Self {
             state: Mutex::new(State { scrollback, viewers: Vec::new() }),
             input,
             ports,
+            held,
             runtime: runtime.clone(),
         });
-        let broker =
-            Broker { console: Arc::downgrade(&console), input: input_queue, ports: port_queue, dir: dir.to_owned() };
+        let broker = Broker {
+            console: Arc::downgrade(&console),
+            input: input_queue,
+            ports: port_queue,
+            hold,
+            dir: dir.to_owned(),
+        };
         runtime.spawn(broker.run());
         Ok(console)
     }
@@ -151,6 +160,11 @@ impl Console {
     pub(super) fn connect(&self, stream: UnixStream, overlapping: bool) {
         // Fails only when the broker is gone, with the runtime.
         let _ = self.ports.send(Port { stream, overlapping });
+    }
+
+    /// Keeps what is typed until the guest can take it: until this is called with `false`.
+    pub(super) fn hold_input(&self, hold: bool) {
+        self.held.send_replace(hold);
     }
 
     /// A new viewer with at most `history` bytes from before.
@@ -202,6 +216,7 @@ struct Broker {
     console: std::sync::Weak<Console>,
     input: mpsc::Receiver<Bytes>,
     ports: mpsc::UnboundedReceiver<Port>,
+    hold: watch::Receiver<bool>,
     dir: PathBuf,
 }
 
@@ -232,6 +247,7 @@ impl Broker {
         let mut pending = Bytes::new();
         let mut buffer = vec![0_u8; CHUNK];
         loop {
+            let takes_input = pending.is_empty() && !*self.hold.borrow_and_update();
             tokio::select! {
                 read = read.read(&mut buffer) => {
                     let length = match read {
@@ -258,8 +274,15 @@ impl Broker {
                     Err(_) => pending = Bytes::new(),
                 },
                 // More input only when the guest has taken what was there; reading goes on meanwhile.
-                Some(bytes) = self.input.recv(), if pending.is_empty() => pending = bytes,
-                port = self.ports.recv() => return port,
+                Some(bytes) = self.input.recv(), if takes_input => pending = bytes,
+                Ok(()) = self.hold.changed() => {}
+                port = self.ports.recv() => {
+                    // What the old one still holds came before anything of the new one.
+                    while let Ok(length @ 1..) = read.try_read(&mut buffer) {
+                        self.console.upgrade()?.publish(&buffer[..length]);
+                    }
+                    return port;
+                }
             }
         }
     }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::context::{Context, blocking};
 use super::hotplug;
 use super::launch::{self, Running};
-use super::machine::{Beginning, Command, Machine, absent};
+use super::machine::{Beginning, Command, Machine};
 use super::process::{Process, describe_exit};
 use super::qmp_message::{Event, guest_end};
 use super::record::{self, Record, Stage, Stop};
@@ -88,6 +88,10 @@ impl Task {
         self.show(&running);
         let reason = self.supervise(&mut running).await;
         self.machine.shared.lock().qmp = None;
+        if let Some(migration) = running.migration.take() {
+            self.machine.console().hold_input(false);
+            migration.abandon().await;
+        }
         launch::clean_up(running.instance.run_dir, running.instance.cgroups).await;
         self.ended(end_reason(reason, running.instance.stop.is_some() || self.machine.is_stopping())).await;
     }
@@ -102,12 +106,19 @@ impl Task {
         observation.pid = Some(running.instance.pid);
         observation.devices = running.instance.devices.iter().map(record::InstanceDevice::attached).collect();
         observation.agent_connected = running.agent_connected;
+        observation.last_migration = running.instance.last_migration.clone();
+        observation.qemu_version = running.instance.qemu_version.clone();
+        observation.not_migratable = running.instance.arguments.is_empty().then(|| {
+            "it was started by an older vmdeck, which did not note what a migration needs: restart it once".to_owned()
+        });
+        let migrating = observation.migration.is_some();
         let (phase, state) = if shared.phase == Phase::Stopping || running.instance.stop.is_some() {
             (Phase::Stopping, MachineState::Stopping)
         } else if let Some(status) = &running.paused {
             (Phase::Paused, MachineState::Paused { status: status.clone() })
         } else {
-            (Phase::Running, MachineState::Running { since: running.instance.since })
+            let phase = if migrating { Phase::Migrating } else { Phase::Running };
+            (phase, MachineState::Running { since: running.instance.since })
         };
         shared.phase = phase;
         shared.observation.state = state;
@@ -128,14 +139,14 @@ impl Task {
                 state: MachineState::Ended { reason, at },
                 note: shared.observation.note.take(),
                 launch: shared.observation.launch,
-                ..absent(&self.record.id)
+                ..Observation::absent(&self.record.id)
             };
         }
         self.context.announce(&self.record.id);
     }
 
     /// Writes the record.
-    async fn save(&self) {
+    pub(super) async fn save(&self) {
         let (dir, record) = (self.context.layout.machine(&self.record.id), self.record.clone());
         let written = blocking(move || {
             super::layout::make_dir(&dir)?;
@@ -147,8 +158,8 @@ impl Task {
     }
 
     /// Writes what has changed about the running instance.
-    async fn save_instance(&mut self, running: &Running) {
-        self.record.stage = Stage::Running(running.instance.clone());
+    pub(super) async fn save_instance(&mut self, running: &Running) {
+        self.record.stage = Stage::Running(Box::new(running.instance.clone()));
         self.save().await;
     }
 
@@ -186,6 +197,9 @@ impl Task {
                         return EndReason::Requested;
                     }
                     Some(Command::Step(Step::PowerButton { grace })) => {
+                        if let Some(migration) = &mut running.migration {
+                            migration.cancel(&running.qmp).await;
+                        }
                         let deadline = Instant::now() + grace;
                         cut_at = Some(cut_at.map_or(deadline, |earlier| earlier.min(deadline)));
                         press_at = Some(Instant::now());
@@ -201,6 +215,9 @@ impl Task {
                     // The handle is gone with the whole host; the guest goes on.
                     None => std::future::pending::<()>().await,
                 },
+                () = at(running.migration.as_ref().map(|migration| migration.next_look)) => {
+                    self.look_at_migration(running).await;
+                }
                 () = at(press_at) => {
                     press_at = Some(Instant::now() + PRESS_AGAIN);
                     if let Err(error) = running.qmp.execute("system_powerdown", Value::Null).await {
@@ -237,8 +254,11 @@ impl Task {
             Event::Stop => {
                 let status = running.qmp.execute("query-status", Value::Null).await.unwrap_or_default();
                 let word = status.get("status").and_then(Value::as_str).unwrap_or("paused");
+                if matches!(word, "finish-migrate" | "postmigrate") {
+                    self.machine.console().hold_input(true);
+                }
                 // An end announces itself by its own event.
-                if !matches!(word, "running" | "shutdown" | "guest-panicked") {
+                if !matches!(word, "running" | "shutdown" | "guest-panicked" | "finish-migrate" | "postmigrate") {
                     running.paused = Some(word.to_owned());
                     self.show(running);
                 }
@@ -286,6 +306,12 @@ impl Task {
                 self.record.note = Some(note);
                 self.save_instance(running).await;
                 self.context.announce(&self.record.id);
+            }
+            Step::Migrate { throttle } => self.migrate(running, throttle).await,
+            Step::CancelMigration => {
+                if let Some(migration) = &mut running.migration {
+                    migration.cancel(&running.qmp).await;
+                }
             }
             // Denied while it is on, or handled by the caller.
             Step::Start { .. } | Step::PowerButton { .. } | Step::Kill => {}

@@ -10,13 +10,13 @@ use super::gate::{Check, MAX_DEVICES, quiet};
 use super::gather::{AddressFact, Gathered};
 use super::power::exists;
 use super::translate::{core_fraction, device_id, mac, topology};
-use crate::host::{EndReason, MachineState, VolumeInfo};
+use crate::host::{EndReason, MachineState, MigrationOutcome, VolumeInfo};
 use crate::types::condition::{self, Status};
 use crate::types::quantity::format_bytes;
 use crate::types::{
     BlockDeviceKind, BlockDeviceStatus, Condition, CpuStatus, LaunchTimeDuration, MachinePhase, MachineStats,
-    MachineVersions, MemoryStatus, NetworkStatus, PhaseTransition, Quantity, ResourcesStatus, VirtualMachineSpec,
-    VirtualMachineStatus,
+    MachineVersions, MemoryStatus, MigrationEnd, MigrationState, NetworkStatus, PhaseTransition, Quantity,
+    ResourcesStatus, VirtualMachineSpec, VirtualMachineStatus,
 };
 
 /// Phase transitions kept.
@@ -66,6 +66,7 @@ pub fn phase(f: &Facts<'_>) -> MachinePhase {
     }
     match f.g.observation.state {
         MachineState::Starting => MachinePhase::Starting,
+        MachineState::Running { .. } if f.g.observation.migration.is_some() => MachinePhase::Migrating,
         MachineState::Running { .. } => MachinePhase::Running,
         MachineState::Paused { .. } => MachinePhase::Pause,
         MachineState::Stopping => MachinePhase::Stopping,
@@ -93,8 +94,8 @@ pub fn report(f: &Facts<'_>) -> VirtualMachineStatus {
         resources: Some(resources(running_spec)),
         restart_awaiting_changes: f.pending.waits().then(|| f.pending.entries.clone()),
         stats: Some(stats(f, &old, phase)),
-        migration_state: old.migration_state.clone(),
-        versions: f.qemu.filter(|_| up).map(|v| MachineVersions { qemu: Some(v.to_owned()), libvirt: None }),
+        migration_state: migration_state(f).or_else(|| old.migration_state.clone()),
+        versions: instance_qemu(f).filter(|_| up).map(|v| MachineVersions { qemu: Some(v.to_owned()), libvirt: None }),
         observed_generation: g.vm.meta().generation,
         ..VirtualMachineStatus::default()
     };
@@ -243,9 +244,49 @@ fn conditions(f: &Facts<'_>, old: Vec<Condition>, phase: MachinePhase) -> Vec<Co
             set("AwaitingRestartToApplyConfiguration", Status::True, "ChangesPendingRestart", message);
         }
     }
+    if let Some(migration) = &f.g.observation.migration {
+        let message = format!("Into a fresh QEMU on this node, for {}.", duration(migration.since, f.now));
+        set("Migrating", Status::True, "InProgress", message);
+    }
+    if let (Some(runs), Some(installed)) = (instance_qemu(f), f.qemu)
+        && exists(&f.g.observation.state)
+        && runs != installed
+    {
+        let message = format!("The machine runs on QEMU {runs}, {installed} is installed: migrate or restart it.");
+        set("FirmwareUpToDate", Status::False, "FirmwareOutOfDate", message);
+    }
     let (status, reason, message) = migratable(f);
-    set("Migratable", status, reason, message.into());
+    set("Migratable", status, reason, message);
     all
+}
+
+/// Version of the QEMU that executes the guest. Records of older releases do not tell.
+fn instance_qemu<'a>(f: &Facts<'a>) -> Option<&'a str> {
+    f.g.observation.qemu_version.as_deref().or(f.qemu)
+}
+
+/// The migration under way, or the newest one of this instance.
+fn migration_state(f: &Facts<'_>) -> Option<MigrationState> {
+    let end = MigrationEnd { node: Some(f.node.to_owned()), pod: None };
+    let state = |since, at: Option<Timestamp>, result: &str| MigrationState {
+        start_timestamp: Some(Time(since)),
+        end_timestamp: at.map(Time),
+        source: Some(end.clone()),
+        target: Some(end.clone()),
+        result: Some(result.to_owned()),
+    };
+    let observation = &f.g.observation;
+    match (&observation.migration, &observation.last_migration) {
+        (Some(going), _) => Some(state(going.since, None, "")),
+        (None, Some(over)) => {
+            let result = match over.outcome {
+                MigrationOutcome::Succeeded { .. } => "Succeeded",
+                MigrationOutcome::Failed { .. } | MigrationOutcome::Cancelled => "Failed",
+            };
+            Some(state(over.since, Some(over.at), result))
+        }
+        (None, None) => None,
+    }
 }
 
 fn not_applied(f: &Facts<'_>) -> String {
@@ -291,9 +332,17 @@ fn ended(reason: &EndReason) -> String {
     }
 }
 
-fn migratable(f: &Facts<'_>) -> (Status, &'static str, &'static str) {
+fn migratable(f: &Facts<'_>) -> (Status, &'static str, String) {
+    let no = |message: String| (Status::False, "VirtualMachineNonMigratable", message);
     if !exists(&f.g.observation.state) {
-        return (Status::False, "VirtualMachineNonMigratable", "The machine has no instance.");
+        return no("The machine has no instance.".to_owned());
     }
-    (Status::False, "VirtualMachineNonMigratable", "This host is the only node; another node needs a cluster.")
+    match &f.g.observation.not_migratable {
+        Some(why) => no(format!("The machine cannot be migrated: {why}.")),
+        None => (
+            Status::True,
+            "VirtualMachineMigratable",
+            "It moves into a fresh QEMU on this node; another node needs a cluster.".to_owned(),
+        ),
+    }
 }

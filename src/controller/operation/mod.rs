@@ -20,8 +20,10 @@ use crate::types::{
     VirtualMachineOperationStatus,
 };
 
+pub mod migration;
 pub mod plan;
 
+use migration::{Course, is_migration};
 use plan::{Progress, Refusal, applicable, progress, reason, supersedes, unsupported};
 
 /// Label of an operation: UID of its machine.
@@ -70,6 +72,7 @@ fn order(op: &VirtualMachineOperation) -> (Option<Timestamp>, String) {
 /// One look at one operation.
 pub async fn reconcile(op: Arc<VirtualMachineOperation>, ctx: Arc<Context>) -> Result<Action, Error> {
     if op.meta().deletion_timestamp.is_some() {
+        migration::release(&op, &ctx).await?;
         return Ok(Action::await_change());
     }
     let ns = namespace(op.as_ref());
@@ -124,14 +127,22 @@ async fn begin(
     if !words.is_empty() {
         return fail(&op, Refusal { reason: reason::FAILED, message: words.into() }, ctx).await;
     }
+    let observation = ctx.host.observe(&machine_id(&vm));
+    if is_migration(mine.0) {
+        if let Err(refusal) = migration::throttle(vm.spec.live_migration_policy, op.spec.force) {
+            return fail(&op, refusal, ctx).await;
+        }
+        if let Some(why) = &observation.not_migratable {
+            let message = format!("The machine is not migratable: {why}.");
+            return fail(&op, Refusal { reason: reason::FAILED, message }, ctx).await;
+        }
+    }
     for other in older {
         supersede(&other, &op, ctx).await?;
     }
-    let launch = ctx.host.observe(&machine_id(&vm)).launch;
-    let metadata = json!({
-        "labels": { UID_LABEL: vm.uid() },
-        "annotations": { LAUNCH: launch.to_string() },
-    });
+    let mut metadata = if is_migration(mine.0) { migration::mark(&observation) } else { json!({}) };
+    metadata["labels"][UID_LABEL] = json!(vm.uid());
+    metadata["annotations"][LAUNCH] = json!(observation.launch.to_string());
     ctx.patch_metadata(&ctx.operations, op.as_ref(), metadata).await?;
     let op = ctx.operations.newest(op);
     let now = ctx.now();
@@ -140,11 +151,12 @@ async fn begin(
     let going = match op.spec.type_ {
         OperationType::Start => "StartInProgress",
         OperationType::Stop => "StopInProgress",
+        OperationType::Evict | OperationType::Migrate => "MigrationPending",
         _ => "RestartInProgress",
     };
     condition::set(&mut conditions, "SignalSent", Status::True, "SignalSentSuccess", "", generation, now);
     condition::set(&mut conditions, "Completed", Status::False, going, "", generation, now);
-    write(&op, OperationPhase::InProgress, conditions, ctx).await?;
+    write(&op, OperationPhase::InProgress, conditions, None, ctx).await?;
     ctx.events.normal(op.as_ref(), "VirtualMachineOperationInProgress", "The operation is being carried out.");
     Ok(Action::await_change())
 }
@@ -154,21 +166,41 @@ async fn follow(op: &VirtualMachineOperation, vm: Option<&VirtualMachine>, ctx: 
         let message = "The machine was deleted before the operation was done.".to_owned();
         return fail(op, Refusal { reason: reason::NO_MACHINE, message }, ctx).await;
     };
+    if is_migration(op.spec.type_) {
+        return match migration::follow(op, vm, ctx) {
+            Course::Ask => Ok(Action::await_change()),
+            Course::Failed(refusal) => fail(op, refusal, ctx).await,
+            Course::Done { downtime_ms } => {
+                let message = format!("The guest was held for {downtime_ms} ms.");
+                finish(op, &message, ctx).await
+            }
+            Course::Going { reason, message, progress } => {
+                let mut conditions = conditions(op);
+                let generation = op.meta().generation;
+                condition::set(&mut conditions, "Completed", Status::False, reason, message, generation, ctx.now());
+                write(op, OperationPhase::InProgress, conditions, Some(progress), ctx).await?;
+                Ok(Action::await_change())
+            }
+        };
+    }
     let observation = ctx.host.observe(&machine_id(vm));
     let shown = vm.status.as_ref().and_then(|s| s.phase).unwrap_or(MachinePhase::Pending);
     let asked = launch(op).unwrap_or(0);
     match progress(op.spec.type_, asked, &observation.state, observation.launch, shown, vm.spec.run_policy) {
         Progress::Going => Ok(Action::await_change()),
         Progress::Failed(refusal) => fail(op, refusal, ctx).await,
-        Progress::Done => {
-            let mut conditions = conditions(op);
-            let generation = op.meta().generation;
-            condition::set(&mut conditions, "Completed", Status::True, reason::DONE, "", generation, ctx.now());
-            write(op, OperationPhase::Completed, conditions, ctx).await?;
-            ctx.events.normal(op, "VirtualMachineOperationSucceeded", "The operation is done.");
-            Ok(Action::await_change())
-        }
+        Progress::Done => finish(op, "", ctx).await,
     }
+}
+
+async fn finish(op: &VirtualMachineOperation, message: &str, ctx: &Context) -> Result<Action, Error> {
+    let mut conditions = conditions(op);
+    let generation = op.meta().generation;
+    condition::set(&mut conditions, "Completed", Status::True, reason::DONE, message, generation, ctx.now());
+    let progress = is_migration(op.spec.type_).then_some(100);
+    write(op, OperationPhase::Completed, conditions, progress, ctx).await?;
+    ctx.events.normal(op, "VirtualMachineOperationSucceeded", "The operation is done.");
+    Ok(Action::await_change())
 }
 
 fn conditions(op: &VirtualMachineOperation) -> Vec<Condition> {
@@ -182,7 +214,7 @@ async fn fail(op: &VirtualMachineOperation, refusal: Refusal, ctx: &Context) -> 
         condition::set(&mut conditions, "SignalSent", Status::False, "SignalSentError", "", generation, now);
     }
     condition::set(&mut conditions, "Completed", Status::False, refusal.reason, &refusal.message, generation, now);
-    write(op, OperationPhase::Failed, conditions, ctx).await?;
+    write(op, OperationPhase::Failed, conditions, None, ctx).await?;
     ctx.events.warning(op, "VirtualMachineOperationFailed", refusal.message);
     Ok(Action::await_change())
 }
@@ -199,13 +231,14 @@ async fn supersede(op: &VirtualMachineOperation, by: &VirtualMachineOperation, c
         op.meta().generation,
         ctx.now(),
     );
-    write(op, OperationPhase::Superseded, conditions, ctx).await
+    write(op, OperationPhase::Superseded, conditions, None, ctx).await
 }
 
 async fn write(
     op: &VirtualMachineOperation,
     phase: OperationPhase,
     conditions: Vec<Condition>,
+    progress: Option<u8>,
     ctx: &Context,
 ) -> Result<(), Error> {
     let old = op.status.clone().unwrap_or_default();
@@ -213,6 +246,7 @@ async fn write(
         phase: Some(phase),
         observed_generation: op.meta().generation,
         conditions: Some(conditions),
+        progress: progress.map(|percent| format!("{percent}%")).or(old.progress),
         ..old
     };
     ctx.report(&ctx.operations, op, op.status.as_ref(), &new).await
@@ -220,6 +254,7 @@ async fn write(
 
 /// Removes finished operations that are too old or too many.
 async fn collect(op: &VirtualMachineOperation, ctx: &Context) -> Result<Action, Error> {
+    migration::release(op, ctx).await?;
     let finished = conditions(op).iter().find(|c| c.type_ == "Completed").map(|c| c.last_transition_time.0);
     let deadline = finished
         .or(op.creation_timestamp().map(|t| t.0))

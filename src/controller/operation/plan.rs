@@ -65,11 +65,12 @@ fn policies(type_: OperationType) -> &'static [RunPolicy] {
 }
 
 fn phases(type_: OperationType) -> &'static [MachinePhase] {
-    use MachinePhase::{Degraded, Pause, Pending, Running, Starting, Stopped, Stopping};
+    use MachinePhase::{Degraded, Migrating, Pause, Pending, Running, Starting, Stopped, Stopping};
     match type_ {
         OperationType::Start => &[Stopped, Stopping],
-        OperationType::Stop => &[Running, Degraded, Starting, Pause, Pending],
-        OperationType::Restart => &[Running, Degraded, Starting, Pause],
+        // Migrating: these two supersede a migration, so they have to apply while there is one.
+        OperationType::Stop => &[Running, Degraded, Migrating, Starting, Pause, Pending],
+        OperationType::Restart => &[Running, Degraded, Migrating, Starting, Pause],
         OperationType::Evict | OperationType::Migrate => &[Running],
         OperationType::Restore => &[Stopped, Running, Pending],
         OperationType::Clone => &[Stopped, Running],
@@ -128,7 +129,9 @@ pub fn progress(
             MachineState::Absent | MachineState::Ended { .. } if shown == MachinePhase::Stopped => Progress::Done,
             _ => Progress::Going,
         },
-        OperationType::Evict | OperationType::Migrate | OperationType::Restore | OperationType::Clone => {
+        // `migration` follows these.
+        OperationType::Evict | OperationType::Migrate => Progress::Going,
+        OperationType::Restore | OperationType::Clone => {
             Progress::Failed(Refusal { reason: reason::FAILED, message: unsupported(type_).into() })
         }
     }
@@ -137,12 +140,13 @@ pub fn progress(
 /// What the standalone host says to operations it cannot do.
 pub fn unsupported(type_: OperationType) -> &'static str {
     match type_ {
-        OperationType::Evict | OperationType::Migrate => {
-            "This host is the only node: there is no other node to migrate to. On a cluster the machine would move."
-        }
         OperationType::Restore => "The standalone host has no snapshots yet, so nothing can be restored.",
         OperationType::Clone => "The standalone host cannot clone machines yet.",
-        OperationType::Start | OperationType::Stop | OperationType::Restart => "",
+        OperationType::Start
+        | OperationType::Stop
+        | OperationType::Restart
+        | OperationType::Evict
+        | OperationType::Migrate => "",
     }
 }
 
@@ -176,10 +180,10 @@ mod tests {
     fn type_by_phase() {
         for (type_, force, allowed) in [
             (Start, false, &[Stopped, Stopping][..]),
-            (Stop, false, &[Running, Degraded, Starting, Pause, Pending]),
-            (Stop, true, &[Running, Degraded, Starting, Pause, Pending, Stopping]),
-            (Restart, false, &[Running, Degraded, Starting, Pause]),
-            (Restart, true, &[Running, Degraded, Starting, Pause, Stopping]),
+            (Stop, false, &[Running, Degraded, Migrating, Starting, Pause, Pending]),
+            (Stop, true, &[Running, Degraded, Migrating, Starting, Pause, Pending, Stopping]),
+            (Restart, false, &[Running, Degraded, Migrating, Starting, Pause]),
+            (Restart, true, &[Running, Degraded, Migrating, Starting, Pause, Stopping]),
             (Evict, false, &[Running]),
         ] {
             for phase in PHASES {

@@ -95,7 +95,7 @@ fn spread(new: &Value, errors: &mut Vec<FieldError>) {
         let path = format!("spec.topologySpreadConstraints[{n}]");
         affinity_term(constraint, &path, errors);
         let skew = constraint.get("maxSkew").unwrap_or(&Value::Null);
-        if !skew.as_i64().is_some_and(|s| s > 0) {
+        if skew.as_i64().is_none_or(|s| s <= 0) {
             errors.push(FieldError::invalid(format!("{path}.maxSkew"), skew, "must be greater than zero"));
         }
         let action = text(constraint, "/whenUnsatisfiable");

@@ -4,6 +4,7 @@
 mod daemon;
 mod disks;
 mod first_machine;
+mod migration;
 mod power;
 mod provisioning;
 mod restoring;

@@ -7,8 +7,9 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 use vmdeck::host::{
-    AttachedDevice, Denied, EndReason, Host, HostEvent, MachineId, MachineSpec, MachineState, NodeFacts, Observation,
-    SerialAttachment, Step, VolumeId, VolumeInfo, VolumeRequest, VolumeSource, VolumeState,
+    AttachedDevice, Denied, EndReason, Host, HostEvent, MachineId, MachineSpec, MachineState, Migration,
+    MigrationOutcome, MigrationStage, NodeFacts, Observation, SerialAttachment, Step, VolumeId, VolumeInfo,
+    VolumeRequest, VolumeSource, VolumeState,
 };
 
 #[derive(Default)]
@@ -80,16 +81,16 @@ impl FakeHost {
     }
 }
 
-fn absent(id: &MachineId) -> Observation {
-    Observation {
-        id: id.clone(),
-        state: MachineState::Absent,
-        note: None,
-        launch: 0,
-        pid: None,
-        devices: vec![],
-        agent_connected: false,
-        device_errors: vec![],
+fn migration(m: &Observation, since: jiff::Timestamp) -> Migration {
+    Migration {
+        number: m.last_migration.as_ref().map_or(0, |end| end.number) + 1,
+        since,
+        stage: MigrationStage::Copying,
+        processed: 256 << 20,
+        remaining: 256 << 20,
+        total: 512 << 20,
+        rate: 64 << 20,
+        throttle: 0,
     }
 }
 
@@ -121,7 +122,7 @@ impl Host for FakeHost {
     }
 
     fn observe(&self, id: &MachineId) -> Observation {
-        self.inner.lock().machines.get(id).cloned().unwrap_or_else(|| absent(id))
+        self.inner.lock().machines.get(id).cloned().unwrap_or_else(|| Observation::absent(id))
     }
 
     fn submit(&self, id: &MachineId, step: Step) -> Result<(), Denied> {
@@ -133,9 +134,11 @@ impl Host for FakeHost {
             Step::Attach(d) => format!("attach {}", d.id),
             Step::Detach { id } => format!("detach {id}"),
             Step::Note(_) => "note".to_owned(),
+            Step::Migrate { throttle } => format!("migrate{}", if *throttle { " with throttling" } else { "" }),
+            Step::CancelMigration => "cancel migration".to_owned(),
         };
         inner.steps.push(word);
-        let mut m = inner.machines.get(id).cloned().unwrap_or_else(|| absent(id));
+        let mut m = inner.machines.get(id).cloned().unwrap_or_else(|| Observation::absent(id));
         let up = !matches!(m.state, MachineState::Absent | MachineState::Ended { .. });
         let at = jiff::Timestamp::now();
         let ended = |reason| MachineState::Ended { reason, at };
@@ -168,6 +171,10 @@ impl Host for FakeHost {
             Step::Attach(d) => m.devices.push(AttachedDevice { id: d.id, volume: d.volume, hotplugged: true }),
             Step::Detach { id } => m.devices.retain(|d| d.id != id),
             Step::Note(note) => m.note = Some(note),
+            Step::Migrate { .. } => m.migration = Some(migration(&m, at)),
+            Step::CancelMigration => {
+                m.last_migration = m.migration.take().map(|going| going.ended(MigrationOutcome::Cancelled));
+            }
         }
         inner.machines.insert(id.clone(), m);
         drop(inner);

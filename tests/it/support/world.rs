@@ -54,9 +54,14 @@ impl World {
     /// A fresh world in which the image `guest` is ready, uploaded through the API.
     pub fn with_image() -> Self {
         let world = Self::start();
-        world.apply(&std::fs::read_to_string(root().join("assets/samples/1-image.yaml")).unwrap());
-        world.ok(&["upload", guest_image().to_str().unwrap(), "vi/guest"]);
+        world.load_image();
         world
+    }
+
+    /// Uploads the guest's image as `guest`.
+    pub fn load_image(&self) {
+        self.apply(&std::fs::read_to_string(root().join("assets/samples/1-image.yaml")).unwrap());
+        self.ok(&["upload", guest_image().to_str().unwrap(), "vi/guest"]);
     }
 
     /// A fresh state directory and nothing else.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::*;
-use crate::host::{MachineId, MachineState, Observation, Seed, VolumeId, VolumeInfo, VolumeKind};
+use crate::host::{MachineId, Observation, Seed, VolumeId, VolumeInfo, VolumeKind};
 use crate::types::{BlockDeviceRef, VirtualMachineClass};
 
 fn device(name: &str) -> DeviceFact {
@@ -42,16 +42,7 @@ fn gathered() -> Gathered {
     Gathered {
         vm: Arc::new(serde_json::from_value(vm).unwrap()),
         id: MachineId("u".into()),
-        observation: Observation {
-            id: MachineId("u".into()),
-            state: MachineState::Absent,
-            note: None,
-            launch: 0,
-            pid: None,
-            devices: vec![],
-            agent_connected: false,
-            device_errors: vec![],
-        },
+        observation: Observation::absent(&MachineId("u".into())),
         applied: None,
         class: class_object("Ready"),
         devices: vec![device("root")],
