@@ -121,7 +121,7 @@ actions! {
     Restart, "restart", Machine, "restart", "Restart the machine; waiting changes take effect";
     ForceStop, "force-stop", Machine, "force stop", "Cut the power: the guest gets no chance to save";
     ForceRestart, "force-restart", Machine, "force restart", "Cut the power and start again";
-    Evict, "migrate", Machine, "migrate", "Move the running machine: on a cluster to another node, here into a fresh QEMU";
+    Evict, "migrate", Machine, "migrate", "Move the guest to another node or into a fresh QEMU";
     Console, "console", Machine, "console", "Open the serial console";
     Attach, "attach", Machine, "attach disk", "Attach a disk to the machine";
     Detach, "detach", Object, "detach", "Detach the device of this attachment";
