@@ -226,17 +226,21 @@ fn groups() -> Vec<Group> {
     };
     let event = KINDS.iter().filter(|k| k.group.is_empty() && k.kind == "Event").map(Resource::of).collect();
     let mut core = stored("", "v1");
-    core.resources.push(Resource {
-        plural: "services",
-        singular: "service",
-        kind: Some("Service"),
-        namespaced: true,
-        verbs: READ,
-        short_names: &["svc"],
-        categories: &[],
-        stored: true,
-        subresources: Vec::new(),
-    });
+    for (plural, singular, kind, short_names) in
+        [("services", "service", "Service", &["svc"] as &[&str]), ("pods", "pod", "Pod", &["po"])]
+    {
+        core.resources.push(Resource {
+            plural,
+            singular,
+            kind: Some(kind),
+            namespaced: true,
+            verbs: READ,
+            short_names,
+            categories: &[],
+            stored: true,
+            subresources: Vec::new(),
+        });
+    }
     vec![
         core,
         stored(GROUP, VERSION),

@@ -1,6 +1,6 @@
 //! Kinds that are served but never change while the daemon runs, and that nobody may write: the definitions of the
-//! custom kinds, and services. A standalone host has no services; clients look there all the same (`kubectl
-//! cluster-info` fails without the kind).
+//! custom kinds, services and pods. A standalone host has none of the latter; clients look there all the same
+//! (`kubectl cluster-info` fails without services, `kubectl describe node` without pods).
 
 use std::convert::Infallible;
 
@@ -26,6 +26,8 @@ pub enum FixedKind {
     Definition,
     /// Service.
     Service,
+    /// Pod.
+    Pod,
 }
 
 /// What a path means.
@@ -41,7 +43,7 @@ impl FixedKind {
     fn api_version(self) -> &'static str {
         match self {
             Self::Definition => "apiextensions.k8s.io/v1",
-            Self::Service => "v1",
+            Self::Service | Self::Pod => "v1",
         }
     }
 
@@ -49,6 +51,7 @@ impl FixedKind {
         match self {
             Self::Definition => "CustomResourceDefinition",
             Self::Service => "Service",
+            Self::Pod => "Pod",
         }
     }
 
@@ -57,28 +60,45 @@ impl FixedKind {
         match self {
             Self::Definition => "customresourcedefinitions.apiextensions.k8s.io",
             Self::Service => "services",
+            Self::Pod => "pods",
         }
     }
 
     fn columns(self) -> Value {
-        let column = |name: &str, kind: &str, format: &str| json!({"name": name, "type": kind, "format": format, "description": "", "priority": 0});
-        match self {
-            Self::Definition => json!([column("Name", "string", "name"), column("Created At", "date", "")]),
-            Self::Service => json!([
-                column("Name", "string", "name"),
-                column("Type", "string", ""),
-                column("Cluster-IP", "string", ""),
-                column("External-IP", "string", ""),
-                column("Port(s)", "string", ""),
-                column("Age", "string", ""),
-            ]),
-        }
+        let named: &[(&str, &str, &str)] = match self {
+            Self::Definition => &[("Name", "string", "name"), ("Created At", "date", "")],
+            Self::Service => &[
+                ("Name", "string", "name"),
+                ("Type", "string", ""),
+                ("Cluster-IP", "string", ""),
+                ("External-IP", "string", ""),
+                ("Port(s)", "string", ""),
+                ("Age", "string", ""),
+            ],
+            Self::Pod => &[
+                ("Name", "string", "name"),
+                ("Ready", "string", ""),
+                ("Status", "string", ""),
+                ("Restarts", "string", ""),
+                ("Age", "string", ""),
+            ],
+        };
+        let column = |(name, kind, format): &(&str, &str, &str)| json!({"name": name, "type": kind, "format": format, "description": "", "priority": 0});
+        named.iter().map(column).collect()
     }
 
     fn objects(self) -> Vec<Value> {
         match self {
             Self::Definition => definitions::all(),
-            Self::Service => Vec::new(),
+            Self::Service | Self::Pod => Vec::new(),
+        }
+    }
+
+    /// Fields of field selectors beside name and namespace.
+    fn selectable(self) -> &'static [&'static str] {
+        match self {
+            Self::Definition | Self::Service => &[],
+            Self::Pod => &["spec.nodeName", "status.phase"],
         }
     }
 }
@@ -95,7 +115,7 @@ pub fn answer(
     shutdown: CancellationToken,
 ) -> Result<Response<Body>, Failure> {
     let kind = fixed.kind;
-    let mut objects = selected(kind.objects(), query)?;
+    let mut objects = selected(kind, query)?;
     if let Some(name) = &fixed.name {
         objects.retain(|o| o["metadata"]["name"] == name.as_str());
     }
@@ -113,12 +133,12 @@ pub fn answer(
     Ok(media::object_response(StatusCode::OK, &shown, wanted))
 }
 
-fn selected(objects: Vec<Value>, query: &Query) -> Result<Vec<Value>, Failure> {
+fn selected(kind: FixedKind, query: &Query) -> Result<Vec<Value>, Failure> {
     let labels = LabelSelector::parse(query.get("labelSelector").unwrap_or(""))
         .map_err(|e| Failure::bad_request(format!("unable to parse labelSelector: {e}")))?;
-    let fields = FieldSelector::parse(query.get("fieldSelector").unwrap_or(""), &[])
+    let fields = FieldSelector::parse(query.get("fieldSelector").unwrap_or(""), kind.selectable())
         .map_err(|e| Failure::bad_request(e.to_string()))?;
-    Ok(objects.into_iter().filter(|o| labels.matches_object(o) && fields.matches_object(o)).collect())
+    Ok(kind.objects().into_iter().filter(|o| labels.matches_object(o) && fields.matches_object(o)).collect())
 }
 
 fn list(kind: FixedKind, objects: &[Value], wanted: Wanted) -> Value {
@@ -239,9 +259,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn there_are_no_services() {
+    async fn there_are_no_services_and_no_pods() {
         let list = told(FixedKind::Service, None, "labelSelector=a%3Db", false).await.unwrap();
         assert!(list.contains("\"ServiceList\"") && list.contains("\"items\":[]"), "{list}");
         assert_eq!(told(FixedKind::Service, Some("a"), "", false).await, Err(404));
+        let list = told(FixedKind::Pod, None, "fieldSelector=spec.nodeName%3Da,status.phase!%3DFailed", false).await;
+        assert!(list.unwrap().contains("\"PodList\""));
     }
 }

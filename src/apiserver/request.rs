@@ -130,6 +130,8 @@ pub fn route(path: &str) -> Result<Route, Failure> {
         ["api"] | ["apis"] | ["api", "v1"] | ["apis", _] | ["apis", _, _] => Ok(Route::Discovery(segments)),
         ["api", "v1", "services"] | ["api", "v1", "namespaces", _, "services"] => fixed(FixedKind::Service, None),
         ["api", "v1", "namespaces", _, "services", name] => fixed(FixedKind::Service, Some(name)),
+        ["api", "v1", "pods"] | ["api", "v1", "namespaces", _, "pods"] => fixed(FixedKind::Pod, None),
+        ["api", "v1", "namespaces", _, "pods", name] => fixed(FixedKind::Pod, Some(name)),
         ["api", "v1", rest @ ..] => below("", "v1", rest),
         ["apis", "apiextensions.k8s.io", "v1", "customresourcedefinitions"] => fixed(FixedKind::Definition, None),
         ["apis", "apiextensions.k8s.io", "v1", "customresourcedefinitions", name] => {
@@ -364,7 +366,7 @@ mod tests {
             ("/api/v1/configmaps/b", "404"),
             ("/api/v1/nodes/n/status", "nodes in None: n Status"),
             ("/api/v1/namespaces/a/nodes", "404"),
-            ("/api/v1/namespaces/a/pods", "404"),
+            ("/api/v1/namespaces/a/endpoints", "404"),
             ("/api/v1/namespaces/a/services/b", "Fixed(Fixed { kind: Service, name: Some(\"b\") })"),
             ("/apis/events.k8s.io/v1/events", "events in None"),
             (&format!("{vms}/namespaces/a/virtualmachines/b%2Dc"), "virtualmachines in Some(\"a\"): b-c Main"),

@@ -21,7 +21,7 @@ fn refusal<'a>(answer: &'a Answer, field: &str) -> &'a str {
 async fn what_is_not_served_is_not_found() {
     let server = Server::new(&[]);
     for path in [
-        "/api/v1/pods",
+        "/api/v1/endpoints",
         "/api/v1/namespaces/default/resourcequotas",
         "/api/v1/namespaces/default/limitranges",
         "/api/v1/namespaces/default/serviceaccounts",

@@ -116,15 +116,14 @@ pub fn entries() -> Vec<Entry> {
             "status": {"type": "object", "description": "Whether it is served.",
                 "x-kubernetes-preserve-unknown-fields": true}}}),
     );
-    add(
-        "",
-        "Service",
-        "services",
-        true,
-        Offer::ReadOnly,
-        json!({"type": "object", "description": "Named port of a cluster. A standalone host has none.", "properties": {
-            "spec": {"type": "object", "description": "What it is.", "x-kubernetes-preserve-unknown-fields": true}}}),
-    );
+    for (kind, plural, what) in [
+        ("Service", "services", "Named port of a cluster. A standalone host has none."),
+        ("Pod", "pods", "Containers that run together. A standalone host has none."),
+    ] {
+        let document = json!({"type": "object", "description": what, "properties": {
+            "spec": {"type": "object", "description": "What it is.", "x-kubernetes-preserve-unknown-fields": true}}});
+        add("", kind, plural, true, Offer::ReadOnly, document);
+    }
     let review = Offer::CreateOnly;
     let group = "authorization.k8s.io";
     let document = schema::inlined::<SelfSubjectAccessReview>();
