@@ -5,7 +5,7 @@
 use super::desk::{Case, Desk};
 use super::programs::{self, Kubectl};
 use super::rows::Rows;
-use super::{kubectl_checklist, kubectl_guide};
+use super::{kubectl_checklist, kubectl_guide, kubectl_more};
 
 /// Runs a list in a world of its own.
 fn table(title: &str, client: &Kubectl, files: &[(&str, &str)], cases: &[Case]) {
@@ -31,6 +31,10 @@ fn guide(client: &Kubectl) {
 
 fn checklist(client: &Kubectl) {
     table("checklist", client, kubectl_checklist::FILES, kubectl_checklist::CASES);
+}
+
+fn more(client: &Kubectl) {
+    table("more", client, kubectl_more::FILES, kubectl_more::CASES);
 }
 
 fn debians() -> Option<Kubectl> {
@@ -62,11 +66,22 @@ fn the_checklist_with_a_current_one() {
 }
 
 #[test]
-fn both_with_those_that_are_named() {
+fn more_with_debians() {
+    debians().iter().for_each(more);
+}
+
+#[test]
+fn more_with_a_current_one() {
+    current().iter().for_each(more);
+}
+
+#[test]
+fn all_with_those_that_are_named() {
     for client in programs::more_kubectls() {
         println!("{}", client.path.display());
         guide(&client);
         checklist(&client);
+        more(&client);
     }
 }
 

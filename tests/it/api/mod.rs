@@ -10,6 +10,7 @@ mod interleavings;
 mod kubectl;
 mod kubectl_checklist;
 mod kubectl_guide;
+mod kubectl_more;
 mod programs;
 mod python;
 mod rows;
