@@ -83,7 +83,7 @@ proptest! {
 
         let wanted = walk::field_set(Some(&schema), &object(third.clone()));
         // A container that is applied empty may have got fields from others.
-        let mut is = walk::field_set(Some(&schema), &three);
+        let mut is = walk::field_set(Some(&schema), &without_empty_lists(&three));
         mark(&mut is);
         prop_assert_eq!(wanted.common(&is), wanted.clone(), "every applied field is there");
         let merged = walk::merge(Some(&schema), Some(&three), &object(third.clone())).expect("merges");
@@ -134,6 +134,15 @@ proptest! {
             Err(other) => prop_assert!(false, "{}", other),
         }
     }
+}
+
+/// An empty list that merges item by item is no field, so what holds nothing else is an empty container.
+fn without_empty_lists(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
+        spec.retain(|name, value| !(matches!(name.as_str(), "keyed" | "set") && *value == json!([])));
+    }
+    object
 }
 
 fn prefixes(set: &FieldSet) -> Vec<String> {

@@ -7,6 +7,7 @@ mod desk;
 mod durability;
 mod helm;
 mod interleavings;
+mod kinds;
 mod kubectl;
 mod kubectl_checklist;
 mod kubectl_guide;

@@ -76,7 +76,8 @@ impl Server {
     /// A request with a body of some type.
     pub async fn send(&self, method: &str, path: &str, type_: &str, body: &Value) -> Answer {
         let request = Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, type_);
-        let response = self.router.clone().oneshot(request.body(Body::from(body.to_string())).unwrap()).await.unwrap();
+        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+        let response = self.router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
         let code = response.status().as_u16();
         let warnings = response.headers().get_all(header::WARNING).iter();
         let warnings = warnings.map(|w| w.to_str().unwrap().replace("\\\"", "\"")).collect();
@@ -195,6 +196,22 @@ async fn what_is_remarked_on_is_stored_all_the_same() {
         let heard = again.warnings.iter().any(|w| w.contains(remark.says));
         assert!(again.code == 200 && (!heard || remark.says.contains("field")), "{:?}", again.warnings);
     }
+}
+
+#[tokio::test]
+async fn a_disk_that_is_going_is_let_go_but_not_changed() {
+    let server = Server::new(&[]);
+    let spec = json!({"persistentVolumeClaim": {"size": "1Gi"}});
+    let held = with(object("vd", "d", spec), json!({"metadata": {"finalizers": ["a.example/b"]}}));
+    server.put_there(&held).await;
+    let going = server.call("DELETE", &path(&held), &Value::Null).await;
+    assert!(going.body["metadata"]["deletionTimestamp"].is_string(), "{}", going.body);
+    let grown = server.update(&with(held.clone(), json!({"spec": {"persistentVolumeClaim": {"size": "2Gi"}}}))).await;
+    let message = grown.body["message"].as_str().unwrap();
+    assert!(grown.code == 422 && message.contains("the disk is being deleted and cannot be changed"), "{message}");
+    let freed = server.update(&with(held.clone(), json!({"metadata": {"finalizers": []}}))).await;
+    assert_eq!(freed.code, 200, "{}", freed.body);
+    assert_eq!(server.call("GET", &path(&held), &Value::Null).await.code, 404);
 }
 
 /// An object of each custom kind that is accepted.
