@@ -34,7 +34,7 @@ const RESCUE_SOCKET: &str = "rescue";
 /// The serial port.
 pub(super) const SERIAL_SOCKET: &str = "serial";
 /// The guest agent.
-const AGENT_SOCKET: &str = "agent";
+pub(super) const AGENT_SOCKET: &str = "agent";
 /// What QEMU writes to stdout and stderr.
 pub(super) const LOG: &str = "qemu.log";
 

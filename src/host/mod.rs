@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use tokio::sync::broadcast;
 
 mod adopt;
+mod agent;
 mod cgroup;
 mod command_line;
 mod context;
@@ -71,6 +72,9 @@ pub struct Observation {
     pub devices: Vec<AttachedDevice>,
     /// The guest agent's port is open.
     pub agent_connected: bool,
+    /// What the guest agent says of the guest's system, by the names of `status.guestOSInfo`; empty if there is no
+    /// agent or it has not answered yet. Harmless to print.
+    pub guest_os: std::collections::BTreeMap<String, String>,
     /// Failures of the last [`Step::Attach`] / [`Step::Detach`] of a device: (device id, words for a user). An
     /// entry goes when the device is attached or detached after all, or with the instance.
     pub device_errors: Vec<(String, String)>,
@@ -95,6 +99,7 @@ impl Observation {
             pid: None,
             devices: Vec::new(),
             agent_connected: false,
+            guest_os: Default::default(),
             device_errors: Vec::new(),
             migration: None,
             last_migration: None,

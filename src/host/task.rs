@@ -86,6 +86,7 @@ impl Task {
     /// Watches a QEMU until it is gone, then tidies up.
     async fn live(&mut self, mut running: Running) {
         self.show(&running);
+        self.ask_agent(&running);
         let reason = self.supervise(&mut running).await;
         self.machine.shared.lock().qmp = None;
         if let Some(migration) = running.migration.take() {
@@ -124,6 +125,31 @@ impl Task {
         shared.observation.state = state;
         drop(shared);
         self.context.announce(&self.record.id);
+    }
+
+    /// Asks the guest agent what system the guest is, beside everything else.
+    fn ask_agent(&self, running: &Running) {
+        if !running.agent_connected {
+            return;
+        }
+        let (context, machine, id) = (self.context.clone(), self.machine.clone(), self.record.id.clone());
+        let (launch, run_dir) = (self.record.launch, running.instance.run_dir.clone());
+        tokio::spawn(async move {
+            match super::agent::os_info(&run_dir).await {
+                Ok(told) => {
+                    let mut shared = machine.shared.lock();
+                    let news = shared.observation.launch == launch
+                        && shared.phase != Phase::Ended
+                        && shared.observation.guest_os != told;
+                    if news {
+                        shared.observation.guest_os = told;
+                        drop(shared);
+                        context.announce(&id);
+                    }
+                }
+                Err(error) => tracing::debug!(machine = %id.0, %error, "the guest agent does not tell its system"),
+            }
+        });
     }
 
     /// Writes down and shows that the run is over.
@@ -267,6 +293,7 @@ impl Task {
             Event::PortChanged { id, open } if id == command_line::AGENT_PORT => {
                 running.agent_connected = open;
                 self.show(running);
+                self.ask_agent(running);
             }
             Event::DeviceDeleted { device } => {
                 if hotplug::deleted(running, &device).await {

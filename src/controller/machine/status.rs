@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Resource, ResourceExt};
+use serde_json::Value;
 
 use super::super::source::duration;
 use super::changes::Pending;
@@ -90,7 +91,7 @@ pub fn report(f: &Facts<'_>) -> VirtualMachineStatus {
         virtual_machine_ip_address_name: address_name,
         ip_address: address,
         block_device_refs: Some(block_devices(f, running_spec)),
-        guest_os_info: old.guest_os_info.clone().filter(|_| up),
+        guest_os_info: guest_os(g).filter(|_| up),
         resources: Some(resources(running_spec)),
         restart_awaiting_changes: f.pending.waits().then(|| f.pending.entries.clone()),
         stats: Some(stats(f, &old, phase)),
@@ -115,6 +116,13 @@ fn address(g: &Gathered, old: &VirtualMachineStatus, up: bool) -> (Option<String
             (Some(name.clone()), None)
         }
     }
+}
+
+/// What the guest agent says of the guest's system.
+fn guest_os(g: &Gathered) -> Option<Value> {
+    let told = &g.observation.guest_os;
+    (!told.is_empty())
+        .then(|| told.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect::<Value>())
 }
 
 fn networks(g: &Gathered, address: Option<&str>) -> Option<Vec<NetworkStatus>> {

@@ -51,6 +51,7 @@ fn an_evicted_machine_goes_on_in_another_process() {
     world.until_phase("vmbda/extra", "Attached", SOON);
     let boot_id = console.run("cat /proc/sys/kernel/random/boot_id");
     console.run("echo written-before > before; sync");
+    world.until("vm/m", "known by its agent", SOON, |vm| vm["status"]["guestOSInfo"]["kernelRelease"].is_string());
     // A counter that runs through it all, on the console that stays open.
     console.send("(n=0; while [ $n -lt 600 ]; do echo \"<t$n>\"; n=$((n+1)); sleep 0.1; done) & echo\n");
     console.until("<t5>", SOON);
