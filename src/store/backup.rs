@@ -5,6 +5,7 @@
 //! (old watches are told so and list again).
 
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -140,8 +141,12 @@ impl Backup {
     /// # Errors
     /// [`StoreError::Foreign`], [`StoreError::Newer`], [`StoreError::Corrupt`], or it cannot be read.
     pub fn read(file: &Path, dir: &Path) -> Result<Self, StoreError> {
-        let size = std::fs::metadata(file).map_err(|e| db::cannot_open(file, e))?.len();
-        if size == 0 {
+        let metadata = std::fs::metadata(file).map_err(|e| db::cannot_open(file, e))?;
+        let present = std::fs::metadata(dir.join(db::FILE));
+        if present.is_ok_and(|p| (p.dev(), p.ino()) == (metadata.dev(), metadata.ino())) {
+            return Err(StoreError::Io(format!("{} is the state database itself, not a backup of it", file.display())));
+        }
+        if metadata.len() == 0 {
             return Err(StoreError::Foreign { path: file.to_owned(), detail: "the file is empty".to_owned() });
         }
         let place =

@@ -68,6 +68,21 @@ impl Drop for Draft {
     }
 }
 
+/// Removes the drafts of processes that were killed: they hold what the store holds.
+pub(super) fn sweep(dir: &Path) {
+    for path in std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()) {
+        let maker = path
+            .file_name()
+            .and_then(|name| {
+                name.to_str()?.strip_prefix(".store.")?.split_once(".part")?.0.rsplit('.').next()?.parse().ok()
+            })
+            .and_then(rustix::process::Pid::from_raw);
+        if maker.is_some_and(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH)) {
+            std::fs::remove_file(path).ok();
+        }
+    }
+}
+
 /// Makes the names in a file's directory durable.
 pub(super) fn sync_directory(of: &Path) -> io::Result<()> {
     let parent = of.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));

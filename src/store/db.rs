@@ -15,7 +15,7 @@ use super::log::{self, unsigned};
 use super::model::Revision;
 use super::reserve::Reserve;
 use super::view::View;
-use super::{backup, schema, wal};
+use super::{backup, copy, schema, wal};
 
 /// The database's name in the state directory.
 pub(super) const FILE: &str = "store.db";
@@ -39,6 +39,7 @@ pub(super) struct Opened {
 /// Opens or creates `dir/store.db`, checks it and reads the current objects.
 pub(super) fn open(dir: &Path, window: usize) -> Result<Opened, StoreError> {
     let lock = take_lock(dir)?;
+    copy::sweep(dir);
     let path = dir.join(FILE);
     let (mut opening, mut reserve) = (Reserve::for_opening(dir), Reserve::for_deletions(dir));
     let (writer, reader) = match connect(&path) {

@@ -11,6 +11,9 @@ use super::super::failure::Failure;
 use super::super::out;
 use super::{lock, private_dir, start};
 
+/// How often a daemon that comes back is stopped again.
+const ATTEMPTS: usize = 5;
+
 /// Runs `host backup`. Reads the database beside the daemon, which is not needed and not disturbed.
 pub fn backup(paths: &Paths, file: &Path) -> Result<(), Failure> {
     let contents = store::backup(&paths.store_file(), file).map_err(|e| Failure::new(e.to_string()))?;
@@ -30,10 +33,7 @@ pub fn restore(paths: &Paths, file: &Path) -> Result<(), Failure> {
     private_dir(&paths.state)?;
     let backup = store::Backup::read(file, &paths.state).map_err(|e| Failure::new(e.to_string()))?;
     let was_running = lock::holder(&paths.lock_file()).is_some();
-    if was_running {
-        start::stop(paths)?;
-    }
-    let result = exchange(paths, file, &backup);
+    let result = stopped(paths).and_then(|_lock| exchange(paths, file, &backup));
     if was_running {
         // Also after a failure: machines should not be without a daemon for that.
         let started = start::command(paths);
@@ -43,13 +43,26 @@ pub fn restore(paths: &Paths, file: &Path) -> Result<(), Failure> {
     }
 }
 
+/// Stops the daemon if there is one, and keeps others from starting.
+fn stopped(paths: &Paths) -> Result<lock::Lock, Failure> {
+    for _ in 0..ATTEMPTS {
+        if lock::holder(&paths.lock_file()).is_some() {
+            start::stop(paths)?;
+        }
+        match lock::Lock::take(&paths.lock_file()) {
+            Ok(lock) => return Ok(lock),
+            // Somebody who needed a daemon was faster.
+            Err(lock::LockError::Held { .. }) => {}
+            Err(error) => return Err(Failure::new(error.to_string())),
+        }
+    }
+    Err(Failure::new(
+        "the host daemon is started again and again\nEnd what uses it (a service, viewers) and try again; nothing was \
+         changed.",
+    ))
+}
+
 fn exchange(paths: &Paths, file: &Path, backup: &store::Backup) -> Result<(), Failure> {
-    // No daemon may start meanwhile.
-    let _lock = lock::Lock::take(&paths.lock_file()).map_err(|e| {
-        Failure::new(format!(
-            "{e}\nStop it with \"vmdeck host stop\" (or systemctl, if it is a service) and try again."
-        ))
-    })?;
     let body = |entry: &store::Entry| object::encode(&object::parse(entry));
     let restored = backup.replace(&paths.state, &body).map_err(|e| Failure::new(e.to_string()))?;
     let contents = backup.contents();

@@ -212,6 +212,8 @@ async fn what_cannot_be_restored_is_refused_and_changes_nothing() {
     cut.truncate(cut.len() - 4096);
     std::fs::write(case("cut.db"), cut).unwrap();
     std::fs::create_dir(case("folder.db")).unwrap();
+    let e = Backup::read(store.path(), dir.path()).unwrap_err().to_string();
+    assert!(e.contains("is the state database itself"), "{e}");
     let before = std::fs::read_dir(dir.path()).unwrap().count();
     for (name, want) in [
         ("newer.db", "use the newer vmdeck"),
@@ -229,6 +231,23 @@ async fn what_cannot_be_restored_is_refused_and_changes_nothing() {
     }
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), before, "something was left");
     assert_eq!(values(&store).len(), 2);
+}
+
+#[test]
+fn what_a_killed_restore_left_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = std::process::Command::new("true").spawn().unwrap();
+    let dead = child.id();
+    child.wait().unwrap();
+    let living = std::process::id();
+    let left = [format!(".store.db.{dead}.part"), format!(".store.db.restoring.{dead}.part-wal")];
+    let kept = [format!(".store.db.v1.{living}.part"), ".store.part".to_owned(), "store.db.old".to_owned()];
+    for name in left.iter().chain(&kept) {
+        std::fs::write(dir.path().join(name), "secrets").unwrap();
+    }
+    let _store = Store::open(dir.path(), Options::default()).unwrap();
+    assert!(left.iter().all(|name| !dir.path().join(name).exists()));
+    assert!(kept.iter().all(|name| dir.path().join(name).exists()));
 }
 
 #[test]

@@ -463,7 +463,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 #[test]
 fn watchers_and_lists_agree_with_a_model() {
     let config =
-        ProptestConfig { cases: 40, failure_persistence: None, max_shrink_iters: 300, ..ProptestConfig::default() };
+        ProptestConfig { cases: 24, failure_persistence: None, max_shrink_iters: 300, ..ProptestConfig::default() };
     let mut runner = proptest::test_runner::TestRunner::new(config);
     let expired = std::cell::Cell::new(0);
     let outcome = runner.run(&steps(), |steps| {
@@ -474,6 +474,6 @@ fn watchers_and_lists_agree_with_a_model() {
     if let Err(error) = outcome {
         panic!("{error}");
     }
-    println!("40 interleavings; history was gone {} times", expired.get());
+    println!("24 interleavings; history was gone {} times", expired.get());
     assert!(expired.get() > 10, "compaction was not felt");
 }

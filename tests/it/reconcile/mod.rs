@@ -1,6 +1,7 @@
 //! Manifests to host steps and status: the real server in memory, the real controllers, a fake host.
 
 mod fake_host;
+mod full_disk;
 mod storage;
 mod unserved;
 mod world;

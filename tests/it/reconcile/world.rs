@@ -29,7 +29,10 @@ pub struct World {
 
 impl World {
     pub async fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::with_store_in(tempfile::tempdir().unwrap()).await
+    }
+
+    pub async fn with_store_in(dir: tempfile::TempDir) -> Self {
         let store = Store::open(dir.path(), store::Options::default()).unwrap();
         let client = Client::new(apiserver::router(store, apiserver::Options::default()), "default");
         let now = Arc::new(Mutex::new(jiff::Timestamp::now()));
@@ -93,7 +96,7 @@ impl World {
         self.try_create(kind, name, body).await.unwrap_err().to_string()
     }
 
-    async fn try_create(&self, kind: &str, name: &str, body: Value) -> Result<DynamicObject, kube::Error> {
+    pub async fn try_create(&self, kind: &str, name: &str, body: Value) -> Result<DynamicObject, kube::Error> {
         let info = kinds::find(kind).unwrap();
         let mut object = json!({
             "apiVersion": info.api_version(), "kind": info.kind, "metadata": {"name": name},
