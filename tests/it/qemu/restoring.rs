@@ -31,8 +31,16 @@ fn a_restore_keeps_guests_running_and_removes_nothing() {
 
     // Neither this daemon nor the next one takes the disk without an object for rubbish.
     for _ in 0..2 {
-        let status = world.ok(&["host", "status"]);
-        assert!(status.contains("left alone: 1 machines or volumes without an object"), "{status}");
+        // The controllers take stock a moment after the daemon answers.
+        let deadline = std::time::Instant::now() + SOON;
+        loop {
+            let status = world.ok(&["host", "status"]);
+            if status.contains("left alone: 1 machines or volumes without an object") {
+                break;
+            }
+            assert!(std::time::Instant::now() < deadline, "{status}\n{}", world.log_tail());
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
         let left = files(&world.paths.volumes());
         assert!(volumes.iter().all(|v| left.contains(v)), "{volumes:?} became {left:?}");
         world.ok(&["host", "stop"]);

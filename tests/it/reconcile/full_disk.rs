@@ -29,7 +29,7 @@ async fn a_full_disk_delays_what_is_told_and_nothing_else() {
         return;
     }
     let w = World::with_store_in(dir).await;
-    let vm = w.running("m", json!({"runPolicy": "Manual"})).await;
+    let vm = w.running("m", json!({})).await;
     w.settle().await;
     let ballast = small.0.join("ballast");
     {
