@@ -6,11 +6,10 @@ use serde_json::Value;
 
 use super::admission;
 use super::apply::{self, ApplyError};
-use super::core_kinds::event;
 use super::decode::Decoded;
 use super::object::{self, Object};
 use super::prepare;
-use super::request::{Face, Part, WriteOptions};
+use super::request::{Part, WriteOptions};
 use super::status::{Cause, Failure};
 use super::write::{ATTEMPTS, Call, Owners, note_fields};
 use crate::types::schema::Schema;
@@ -121,9 +120,7 @@ impl Call<'_> {
                 )));
             }
         }
-        if resource.face == Face::EventsV1 {
-            body = event::from_events_v1(body);
-        }
+        body = resource.face.stored(body);
         // Nobody shall own what is not stored.
         let mut value = Value::Object(body);
         let unknown = Schema::of(kind).prune(&mut value);

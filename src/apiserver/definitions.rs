@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
+use crate::types::class_version;
 use crate::types::kinds::{KINDS, KindInfo};
 
 /// The definition of a kind, established.
@@ -26,6 +27,15 @@ fn definition(kind: &KindInfo, started: &str) -> Option<Value> {
         "storedVersions": [kind.version],
         "conditions": [condition("NamesAccepted", "NoConflicts"), condition("Established", "InitialNamesAccepted")],
     });
+    if kind.plural == class_version::PLURAL {
+        let versions = value.pointer_mut("/spec/versions")?.as_array_mut()?;
+        let mut newer = versions.first()?.clone();
+        newer["name"] = class_version::NEWER.into();
+        newer["storage"] = false.into();
+        let schema = newer.pointer_mut("/schema/openAPIV3Schema")?;
+        *schema = class_version::newer_schema(schema.take());
+        versions.push(newer);
+    }
     Some(value)
 }
 

@@ -7,6 +7,7 @@ use base64::Engine;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::types::class_version;
 use crate::types::kinds::{GROUP, KINDS, KindInfo, SUBRESOURCES_GROUP, Scope, VERSION};
 
 /// Everything one can do with stored objects.
@@ -123,12 +124,13 @@ pub fn document(path: &[&str], accept: &str) -> Option<Document> {
             "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": "localhost"}],
         }),
         (["apis"], Form::Plain) => {
-            let named: Vec<Value> = groups.iter().filter(|g| !g.name.is_empty()).map(Group::plain).collect();
+            let named: Vec<Value> =
+                by_name(&groups).filter(|g| g.iter().any(|g| !g.name.is_empty())).map(Group::plain).collect();
             json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": named})
         }
         ([root @ ("api" | "apis")], form) => {
-            let items: Vec<Value> =
-                groups.iter().filter(|g| g.name.is_empty() == (*root == "api")).map(Group::aggregated).collect();
+            let asked = |g: &&[Group]| g.iter().any(|g| g.name.is_empty() == (*root == "api"));
+            let items: Vec<Value> = by_name(&groups).filter(asked).map(Group::aggregated).collect();
             json!({
                 "kind": "APIGroupDiscoveryList",
                 "apiVersion": format!("{AGGREGATED}/{}", form.version()),
@@ -137,8 +139,8 @@ pub fn document(path: &[&str], accept: &str) -> Option<Document> {
             })
         }
         (["apis", name], _) => {
-            let group = groups.iter().find(|g| !name.is_empty() && g.name == *name)?;
-            let mut value = group.plain();
+            let group = by_name(&groups).find(|g| g.iter().any(|g| !name.is_empty() && g.name == *name))?;
+            let mut value = Group::plain(group);
             value["kind"] = json!("APIGroup");
             value["apiVersion"] = json!("v1");
             value
@@ -152,7 +154,7 @@ pub fn document(path: &[&str], accept: &str) -> Option<Document> {
     Some(Document::new(form.content_type(), &value))
 }
 
-/// A group in its one version.
+/// One version of a group. Those of one group follow each other, the preferred one first.
 struct Group {
     name: &'static str,
     version: &'static str,
@@ -245,6 +247,11 @@ fn groups() -> Vec<Group> {
         core,
         stored(GROUP, VERSION),
         Group {
+            name: GROUP,
+            version: class_version::NEWER,
+            resources: KINDS.iter().filter(|k| k.plural == class_version::PLURAL).map(Resource::of).collect(),
+        },
+        Group {
             name: SUBRESOURCES_GROUP,
             version: VERSION,
             resources: vec![Resource {
@@ -296,14 +303,21 @@ fn groups() -> Vec<Group> {
     ]
 }
 
+/// The versions of each group.
+fn by_name(groups: &[Group]) -> impl Iterator<Item = &[Group]> {
+    groups.chunk_by(|a, b| a.name == b.name)
+}
+
 impl Group {
     fn group_version(&self) -> String {
         if self.name.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.name, self.version) }
     }
 
-    fn plain(&self) -> Value {
-        let version = json!({"groupVersion": self.group_version(), "version": self.version});
-        json!({"name": self.name, "versions": [version.clone()], "preferredVersion": version})
+    /// A group with all its versions.
+    fn plain(versions: &[Group]) -> Value {
+        let list: Vec<Value> =
+            versions.iter().map(|g| json!({"groupVersion": g.group_version(), "version": g.version})).collect();
+        json!({"name": versions.first().map(|g| g.name), "versions": list, "preferredVersion": list.first()})
     }
 
     fn resource_list(&self) -> Value {
@@ -351,7 +365,15 @@ impl Group {
         base64::engine::general_purpose::STANDARD.encode(&digest[..8])
     }
 
-    fn aggregated(&self) -> Value {
+    /// A group with all its versions and their resources.
+    fn aggregated(versions: &[Group]) -> Value {
+        let name = versions.first().map(|g| g.name).filter(|name| !name.is_empty());
+        let metadata = name.map_or_else(|| json!({}), |name| json!({ "name": name }));
+        let list: Vec<Value> = versions.iter().map(Group::aggregated_version).collect();
+        json!({"metadata": metadata, "versions": list})
+    }
+
+    fn aggregated_version(&self) -> Value {
         let response = |kind: &str| json!({"group": self.name, "version": self.version, "kind": kind});
         let resources: Vec<Value> = self
             .resources
@@ -381,101 +403,10 @@ impl Group {
                 entry
             })
             .collect();
-        let mut metadata = json!({});
-        if !self.name.is_empty() {
-            metadata["name"] = json!(self.name);
-        }
-        json!({
-            "metadata": metadata,
-            "versions": [{"version": self.version, "resources": resources, "freshness": "Current"}],
-        })
+        json!({"version": self.version, "resources": resources, "freshness": "Current"})
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn value(path: &[&str], accept: &str) -> Value {
-        serde_json::from_slice(&document(path, accept).expect("document").body).expect("JSON")
-    }
-
-    #[test]
-    fn forms_by_accept_header() {
-        const V2: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
-        const BETA: &str = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
-        for (accept, form) in [
-            ("", Form::Plain),
-            ("*/*", Form::Plain),
-            ("application/json", Form::Plain),
-            ("application/json, */*", Form::Plain),
-            (V2, Form::V2),
-            (&format!("{V2},{BETA},application/json"), Form::V2),
-            (&format!("{BETA},application/json"), Form::V2Beta1),
-            (&format!("{V2};profile=nopeer,{V2},{BETA},application/json"), Form::V2),
-            (&format!("{V2};profile=nopeer"), Form::Plain),
-            (&format!("application/json,{V2}"), Form::Plain),
-            ("application/json;g=apidiscovery.k8s.io;v=v9;as=APIGroupDiscoveryList,application/json", Form::Plain),
-            ("application/vnd.kubernetes.protobuf,application/json;q=0.9", Form::Plain),
-        ] {
-            assert_eq!(Form::wanted(accept), form, "{accept}");
-        }
-        let document = document(&["apis"], V2).expect("document");
-        assert_eq!(document.content_type, V2);
-        assert!(document.is(&document.etag) && document.is(&format!("\"x\", W/{}", document.etag)));
-        assert!(!document.is("\"x\""));
-    }
-
-    #[test]
-    fn plain_documents() {
-        assert_eq!(value(&["api"], "")["versions"], json!(["v1"]));
-        let groups = value(&["apis"], "");
-        for group in groups["groups"].as_array().expect("groups") {
-            let name = group["name"].as_str().expect("name");
-            let version = group["preferredVersion"]["version"].as_str().expect("version");
-            assert_eq!(value(&["apis", name], "")["kind"], "APIGroup");
-            let list = value(&["apis", name, version], "");
-            assert_eq!(list["groupVersion"], group["versions"][0]["groupVersion"]);
-            assert!(!list["resources"].as_array().expect("resources").is_empty(), "{name}");
-        }
-        assert_eq!(document(&["apis", "nope"], ""), None);
-        assert_eq!(document(&["apis", ""], ""), None);
-        assert_eq!(document(&["apis", GROUP, "v9"], ""), None);
-        assert_eq!(document(&["api", "v2"], ""), None);
-    }
-
-    #[test]
-    fn every_stored_kind_is_listed_with_its_status() {
-        for kind in KINDS {
-            let path = match kind.group {
-                "" => vec!["api", kind.version],
-                group => vec!["apis", group, kind.version],
-            };
-            let list = value(&path, "");
-            let names: Vec<&str> =
-                list["resources"].as_array().expect("list").iter().filter_map(|r| r["name"].as_str()).collect();
-            assert!(names.contains(&kind.plural), "{}", kind.kind);
-            assert_eq!(names.contains(&format!("{}/status", kind.plural).as_str()), kind.status, "{}", kind.kind);
-        }
-    }
-
-    #[test]
-    fn aggregated_documents_say_the_same() {
-        const V2: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
-        let core = value(&["api"], V2);
-        assert_eq!(core["items"][0]["metadata"], json!({}));
-        assert_eq!(core["apiVersion"], "apidiscovery.k8s.io/v2");
-        let named = value(&["apis"], V2);
-        let items = named["items"].as_array().expect("items");
-        assert_eq!(items.len(), value(&["apis"], "")["groups"].as_array().expect("groups").len());
-        let vm = &items[0]["versions"][0]["resources"][0];
-        assert_eq!(
-            (&vm["resource"], &vm["shortNames"], &vm["subresources"][0]["subresource"]),
-            (&json!("virtualmachines"), &json!(["vm"]), &json!("status"))
-        );
-        // Streams have no kind of their own to list.
-        let streams = &items[1]["versions"][0]["resources"][0];
-        assert_eq!(streams.get("responseKind"), None);
-        assert_eq!(streams["subresources"].as_array().map(Vec::len), Some(3));
-    }
-}
+#[path = "discovery_tests.rs"]
+mod tests;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::core_kinds::event;
 use super::media::{Form, Wanted};
 use super::object;
 use super::request::{Face, Query, Resource};
@@ -141,11 +140,7 @@ impl Presentation {
 
     /// The object in the form's own version.
     fn faced(&self, entry: &Entry) -> Value {
-        let object = object::parse(entry);
-        Value::Object(match self.resource.face {
-            Face::Native => object,
-            Face::EventsV1 => event::to_events_v1(object),
-        })
+        Value::Object(self.resource.face.shown(object::parse(entry)))
     }
 
     fn columns(&self) -> Value {
@@ -174,7 +169,7 @@ impl Presentation {
                 out.extend_from_slice(b",\"object\":");
                 match self.resource.face {
                     Face::Native => out.extend_from_slice(&entry.bytes),
-                    Face::EventsV1 => write_json(out, &self.faced(entry)),
+                    Face::EventsV1 | Face::NewerClass => write_json(out, &self.faced(entry)),
                 }
             }
         }

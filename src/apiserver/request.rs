@@ -2,10 +2,13 @@
 
 use axum::http::Uri;
 
+use super::core_kinds::event;
 use super::fixed::{Fixed, FixedKind};
+use super::object::Object;
 use super::status::{Cause, Failure};
 use crate::store::Key;
-use crate::types::kinds::{self, KindInfo, SUBRESOURCES_GROUP};
+use crate::types::class_version;
+use crate::types::kinds::{self, GROUP, KindInfo, SUBRESOURCES_GROUP};
 
 /// In which of its forms a kind is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +17,28 @@ pub enum Face {
     Native,
     /// `events.k8s.io/v1` over the events of core.
     EventsV1,
+    /// The newer version of VirtualMachineClass.
+    NewerClass,
+}
+
+impl Face {
+    /// A stored object in this form.
+    pub fn shown(self, object: Object) -> Object {
+        match self {
+            Face::Native => object,
+            Face::EventsV1 => event::to_events_v1(object),
+            Face::NewerClass => class_version::to_newer(object),
+        }
+    }
+
+    /// An object of this form as it is stored.
+    pub fn stored(self, object: Object) -> Object {
+        match self {
+            Face::Native => object,
+            Face::EventsV1 => event::from_events_v1(object),
+            Face::NewerClass => class_version::to_stored(object),
+        }
+    }
 }
 
 /// A kind, in a namespace or not.
@@ -31,6 +56,7 @@ impl Resource {
         match self.face {
             Face::Native => self.kind.api_version(),
             Face::EventsV1 => "events.k8s.io/v1".to_owned(),
+            Face::NewerClass => format!("{GROUP}/{}", class_version::NEWER),
         }
     }
 }
@@ -162,11 +188,14 @@ fn fixed(kind: FixedKind, name: Option<&str>) -> Result<Route, Failure> {
 /// The part of a resource's path after group and version.
 fn below(group: &str, version: &str, rest: &[&str]) -> Result<Route, Failure> {
     let resource = |plural: &str| -> Result<Resource, Failure> {
-        let (kind, face) = match (group, plural) {
-            ("events.k8s.io", "events") => (kinds::by_resource("", "events"), Face::EventsV1),
+        let (kind, face) = match (group, version, plural) {
+            ("events.k8s.io", _, "events") => (kinds::by_resource("", "events"), Face::EventsV1),
+            (GROUP, class_version::NEWER, class_version::PLURAL) => {
+                (kinds::by_resource(group, plural), Face::NewerClass)
+            }
             _ => (kinds::by_resource(group, plural), Face::Native),
         };
-        let kind = kind.filter(|k| face == Face::EventsV1 || k.version == version).ok_or_else(Failure::no_such_path)?;
+        let kind = kind.filter(|k| face != Face::Native || k.version == version).ok_or_else(Failure::no_such_path)?;
         Ok(Resource { kind, face })
     };
     let part = |resource: Resource, word: &str| match word {

@@ -8,14 +8,13 @@ use tokio::sync::MutexGuard;
 use super::Api;
 use super::admission::{self, Stored};
 use super::apply::{self, Writer};
-use super::core_kinds::event;
 use super::decode::Decoded;
 use super::media::{self, Wanted};
 use super::object::{self, Object};
 use super::patch::Patch;
 use super::prepare;
 use super::present::Presentation;
-use super::request::{Collection, Face, FieldValidation, Part, Query, WriteOptions};
+use super::request::{Collection, FieldValidation, Part, Query, WriteOptions};
 use super::status::{Cause, Failure};
 use crate::store::{Action, Entry, Expect, Key, Write, WriteError};
 use crate::types::kinds::{self, KindInfo};
@@ -89,9 +88,7 @@ impl Call<'_> {
         let mut object = body;
         prepare::check_kind(kind, &self.collection.resource.api_version(), &mut object)?;
         prepare::check_place(kind, self.collection.namespace.as_deref(), &mut object)?;
-        if self.collection.resource.face == Face::EventsV1 {
-            object = event::from_events_v1(object);
-        }
+        object = self.collection.resource.face.stored(object);
         let prefix = object::text(&object, "generateName").to_owned();
         let generated = object::name(&object).is_empty() && !prefix.is_empty();
         admission::conform(&self.world(), kind, &mut object, options, warnings)?;
@@ -314,7 +311,7 @@ impl Call<'_> {
         options: &WriteOptions,
         warnings: &mut Vec<String>,
     ) -> Result<Object, Failure> {
-        let events = self.collection.resource.face == Face::EventsV1;
+        let face = self.collection.resource.face;
         let wanted = match intent {
             Intent::Replace(decoded) => {
                 self.note_duplicates(options, &decoded.duplicates, warnings)?;
@@ -322,13 +319,12 @@ impl Call<'_> {
             }
             Intent::Patch(patch, duplicates) => {
                 self.note_duplicates(options, duplicates, warnings)?;
-                let shown = if events { event::to_events_v1(old.clone()) } else { old.clone() };
-                let mut wanted = patch.apply(self.kind(), &shown)?;
+                let mut wanted = patch.apply(self.kind(), &face.shown(old.clone()))?;
                 prepare::check_kind(self.kind(), &self.collection.resource.api_version(), &mut wanted)?;
                 wanted
             }
         };
-        Ok(if events { event::from_events_v1(wanted) } else { wanted })
+        Ok(face.stored(wanted))
     }
 
     /// The version that the client worked from must be the present one.

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::error::printable;
+use crate::types::class_version;
 use crate::types::kinds::{self, KindInfo};
 
 /// One object of a manifest.
@@ -99,6 +100,8 @@ fn read_one(
     if !object.is_object() {
         return Err(ManifestError::NoObject { number });
     }
+    // Every server that has the newer version of classes has this one too.
+    object = class_version::adopted(object);
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (api_version, kind_name) = (text("/apiVersion"), text("/kind"));
     for (value, field) in [(&api_version, "apiVersion"), (&kind_name, "kind")] {
@@ -152,6 +155,15 @@ mod tests {
     use super::*;
 
     const VM: &str = "apiVersion: virtualization.deckhouse.io/v1alpha2\nkind: VirtualMachine\nmetadata:\n  name: a\n";
+
+    #[test]
+    fn a_class_of_the_newer_version_is_read() {
+        let text = "apiVersion: virtualization.deckhouse.io/v1alpha3\nkind: VirtualMachineClass\nmetadata: {name: c}\n\
+                    spec: {sizingPolicies: [{coreFractions: [5%]}]}\n";
+        let documents = read_documents(text, None, "default").unwrap();
+        assert_eq!(documents[0].object["apiVersion"], "virtualization.deckhouse.io/v1alpha2");
+        assert_eq!(documents[0].object["spec"]["sizingPolicies"][0]["coreFractions"][0], 5);
+    }
 
     #[test]
     fn several_documents_lists_and_comments() {

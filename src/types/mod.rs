@@ -7,6 +7,7 @@
 pub mod address;
 pub mod attachment;
 pub mod class;
+pub mod class_version;
 pub mod common;
 pub mod condition;
 mod definition;

@@ -5,6 +5,7 @@ use k8s_openapi::api::authorization::v1::{SelfSubjectAccessReview, SelfSubjectRu
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ListMeta, Status};
 use serde_json::{Map, Value, json};
 
+use crate::types::class_version;
 use crate::types::kinds::KINDS;
 use crate::types::schema;
 
@@ -91,6 +92,10 @@ pub fn entries() -> Vec<Entry> {
             }
         })
         .collect();
+    if let Some(class) = out.iter().find(|e| e.plural == class_version::PLURAL).cloned() {
+        let schema = class_version::newer_schema(class.schema.clone());
+        out.push(Entry { version: class_version::NEWER.to_owned(), schema, ..class });
+    }
     let mut add = |group: &str, kind: &str, plural: &str, namespaced, offer, document| {
         out.push(Entry {
             group: group.to_owned(),

@@ -36,6 +36,16 @@ spec: {virtualMachineMACAddressRef: {name: a, namespace: default}}
 ",
     ),
     (
+        "class.yaml",
+        "apiVersion: virtualization.deckhouse.io/v1alpha3
+kind: VirtualMachineClass
+metadata: {name: c}
+spec:
+  cpu: {type: Host}
+  sizingPolicies: [{cores: {min: 1, max: 4}, coreFractions: [5%, 50%]}]
+",
+    ),
+    (
         "unknown.yaml",
         "apiVersion: virtualization.deckhouse.io/v1alpha2
 kind: VirtualDiskSnapshot
@@ -60,6 +70,13 @@ spec:
 ];
 
 const CASES: &[Case] = &[
+    case(
+        "N-00",
+        "kubectl apply -f class.yaml && kubectl get virtualmachineclasses.v1alpha3.virtualization.deckhouse.io c -o \
+         jsonpath='{.spec.sizingPolicies[0].coreFractions}' && kubectl get vmclass c -o \
+         jsonpath='{.spec.sizingPolicies[0].coreFractions}' && vmdeck apply -f class.yaml",
+        &["5%.*50%", r"\[5,50\]"],
+    ),
     case("N-01", "kubectl api-resources --api-group=virtualization.deckhouse.io --no-headers | wc -l", &["14"]),
     case(
         "N-02",

@@ -214,6 +214,51 @@ async fn a_disk_that_is_going_is_let_go_but_not_changed() {
     assert_eq!(server.call("GET", &path(&held), &Value::Null).await.code, 404);
 }
 
+#[tokio::test]
+async fn classes_have_two_versions() {
+    let server = Server::new(&[]);
+    let api = |version: &str| format!("/apis/virtualization.deckhouse.io/{version}/virtualmachineclasses");
+    let (newer, older) = (api("v1alpha3"), api("v1alpha2"));
+    let class = |fractions: Value| {
+        json!({"apiVersion": "virtualization.deckhouse.io/v1alpha3", "kind": "VirtualMachineClass",
+            "metadata": {"name": "c"}, "spec": {"cpu": {"type": "Host"}, "sizingPolicies": [
+                {"cores": {"min": 1, "max": 4}, "coreFractions": fractions, "defaultCoreFraction": "10%"}]}})
+    };
+    let fractions = |body: &Value| body["spec"]["sizingPolicies"][0]["coreFractions"].clone();
+    for wrong in [json!([10]), json!(["10"]), json!(["0%"]), json!(["5%"])] {
+        assert_eq!(server.call("POST", &newer, &class(wrong.clone())).await.code, 422, "{wrong}");
+    }
+    let made = server.call("POST", &newer, &class(json!(["5%", "10%"]))).await;
+    assert_eq!((made.code, fractions(&made.body)), (201, json!(["5%", "10%"])), "{}", made.body);
+    assert_eq!(made.body["apiVersion"], "virtualization.deckhouse.io/v1alpha3");
+    let seen = server.call("GET", &format!("{older}/c"), &Value::Null).await.body;
+    assert_eq!(
+        (fractions(&seen), &seen["apiVersion"]),
+        (json!([5, 10]), &json!("virtualization.deckhouse.io/v1alpha2"))
+    );
+    assert_eq!(seen["spec"]["sizingPolicies"][0]["defaultCoreFraction"], 10);
+
+    let one = format!("{newer}/c");
+    let patch = json!([{"op": "add", "path": "/spec/sizingPolicies/0/coreFractions/-", "value": "50%"}]);
+    let patched = server.send("PATCH", &one, "application/json-patch+json", &patch).await;
+    assert_eq!((patched.code, fractions(&patched.body)), (200, json!(["5%", "10%", "50%"])), "{}", patched.body);
+    let apply = format!("{one}?fieldManager=me&force=true");
+    let applied = server.send("PATCH", &apply, "application/apply-patch+yaml", &class(json!(["10%"]))).await;
+    assert_eq!((applied.code, fractions(&applied.body)), (200, json!(["10%"])), "{}", applied.body);
+    let list = server.call("GET", &newer, &Value::Null).await.body;
+    assert_eq!(
+        (&list["apiVersion"], fractions(&list["items"][0])),
+        (&made.body["apiVersion"], json!(["10%"])),
+        "{list}"
+    );
+    let older_body = server.call("PUT", &one, &seen).await;
+    assert_eq!(older_body.code, 422, "a body of another version than its path: {}", older_body.body);
+    assert_eq!(
+        server.call("GET", "/apis/virtualization.deckhouse.io/v1alpha3/virtualmachines", &Value::Null).await.code,
+        404
+    );
+}
+
 /// An object of each custom kind that is accepted.
 fn samples() -> Vec<Value> {
     cases::samples()

@@ -12,6 +12,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::Schema;
+use crate::types::class_version;
 use crate::types::kinds::{KINDS, KindInfo};
 
 /// Deliberate differences of schemas: how reported lines begin, and the reason.
@@ -124,6 +125,19 @@ fn schemas_differ_only_where_a_reason_is_given() {
     differences.retain(|d| !ACCEPTED.iter().any(|(prefix, _)| d.starts_with(prefix)));
     assert!(differences.is_empty(), "without a reason:\n{}", differences.join("\n"));
     assert!(unused.is_empty(), "no longer different: {unused:#?}");
+}
+
+#[test]
+fn the_newer_version_of_classes_is_upstreams() {
+    let Some(kind) = custom().find(|k| k.plural == class_version::PLURAL) else { panic!("no classes") };
+    let Some((definition, _)) = upstream(kind) else { return };
+    let versions = definition["spec"]["versions"].as_array().expect("versions");
+    let theirs = versions.iter().find(|v| v["name"] == class_version::NEWER).expect("the newer version");
+    let mine = class_version::newer_schema(ours(kind).1["schema"]["openAPIV3Schema"].clone());
+    let mut differences = Vec::new();
+    compare(&mine, &theirs["schema"]["openAPIV3Schema"], kind.kind, &mut differences);
+    differences.retain(|d| !ACCEPTED.iter().any(|(prefix, _)| d.starts_with(prefix)));
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
 /// Reports each word and field in which two nodes, or those below, differ.
