@@ -17,6 +17,7 @@ mod python;
 mod rows;
 mod runtime;
 mod runtime_objects;
+mod runtime_outages;
 
 use std::path::PathBuf;
 

@@ -1,8 +1,9 @@
-"""Two more Python libraries against a vmdeck daemon, lines as in client.py.
+"""More Python libraries against a vmdeck daemon, lines as in client.py; the last one reads its descriptions.
 
 usage: others.py KUBECONFIG
 """
 import asyncio
+import json
 import sys
 import threading
 import traceback
@@ -10,10 +11,12 @@ import traceback
 import kr8s
 import lightkube
 from kr8s.objects import ConfigMap, new_class
+from kubernetes import config
 from lightkube.generic_resource import create_namespaced_resource
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import ConfigMap as LightConfigMap, Node, Secret
 from lightkube.types import PatchType
+from openapi_spec_validator import OpenAPIV2SpecValidator, OpenAPIV30SpecValidator
 
 GROUP, VERSION = "virtualization.deckhouse.io", "v1alpha2"
 SPEC = {
@@ -124,6 +127,24 @@ def _(kubeconfig):
         assert told == [("ADDED", "b"), ("MODIFIED", "c"), ("DELETED", "c")], told
 
     asyncio.run(run())
+
+
+@case("OAS-01 the OpenAPI documents are valid, version 3 and version 2")
+def _(kubeconfig):
+    api = config.new_client_from_config(kubeconfig)
+
+    def get(path):
+        answer = api.rest_client.request("GET", api.configuration.host + path, headers={"Accept": "application/json"})
+        return json.loads(answer.read())
+
+    paths = get("/openapi/v3")["paths"]
+    assert "apis/" + GROUP + "/" + VERSION in paths, paths
+    for name, entry in paths.items():
+        document = get(entry["serverRelativeURL"])
+        faults = [f.message for f in OpenAPIV30SpecValidator(document).iter_errors()]
+        assert document["paths"] and not faults, (name, faults[:3])
+    faults = [f.message for f in OpenAPIV2SpecValidator(get("/openapi/v2")).iter_errors()]
+    assert not faults, faults[:3]
 
 
 def main():

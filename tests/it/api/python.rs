@@ -57,8 +57,8 @@ fn the_kubernetes_library() {
 }
 
 #[test]
-fn lightkube_and_kr8s() {
-    cases("Python: lightkube, kr8s", "others.py", 4);
+fn other_libraries() {
+    cases("Python: others", "others.py", 5);
 }
 
 /// An operator that runs beside the test.

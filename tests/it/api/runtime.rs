@@ -52,7 +52,7 @@ pub struct Bench {
 
 impl Bench {
     /// With the kubeconfig as a user has it. Inside a runtime.
-    async fn of(served: &Served) -> Self {
+    pub async fn of(served: &Served) -> Self {
         let kubeconfig = kube::config::Kubeconfig::read_from(&served.kubeconfig).unwrap();
         let options = kube::config::KubeConfigOptions::default();
         let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options);

@@ -19,7 +19,7 @@ pub const CASES: &[Case] = &[
     case!("RS-24 delete with preconditions: another uid, a stale version, the right ones", preconditions),
     case!("RS-25 merge, JSON and strategic patches; the last is refused for custom kinds", patches),
     case!("RS-26 metadata only: get, list, patch", metadata),
-    case!("RS-27 list in pages of two with a selector-free rest count; limits of delete_collection", pages),
+    case!("RS-27 list in pages of two, all of one version; delete_collection by a selector", pages),
     case!("RS-28 dry run and field validation", dry_runs),
     case!("RS-29 errors are typed: not found, invalid with causes, already exists", errors),
     case!("RS-30 access review", review),
