@@ -359,11 +359,12 @@ def _(t):
     page = core.list_namespaced_config_map(NS, limit=2)
     old = page.metadata.resource_version
     # History is kept for the newest thousand changes at least.
-    core.create_namespaced_config_map(NS, map_("busy"))
 
     def write(worker):
+        name = "busy-%d" % worker
+        core.create_namespaced_config_map(NS, map_(name))
         for n in range(280):
-            core.patch_namespaced_config_map("busy", NS, {"data": {"value": "%d-%d" % (worker, n)}})
+            core.patch_namespaced_config_map(name, NS, {"data": {"value": str(n)}})
 
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         list(pool.map(write, range(4)))

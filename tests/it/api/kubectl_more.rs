@@ -25,6 +25,10 @@ spec: {persistentVolumeClaim: {size: 10Mi}}
     ),
     ("kust/vm.yaml", MACHINE),
     ("vm.yaml", MACHINE),
+    ("samples/1.yaml", include_str!("../../../assets/samples/1-image.yaml")),
+    ("samples/2.yaml", include_str!("../../../assets/samples/2-linux-vm.yaml")),
+    ("samples/3.yaml", include_str!("../../../assets/samples/3-web.yaml")),
+    ("samples/4.yaml", include_str!("../../../assets/samples/4-archive.yaml")),
     (
         "event.yaml",
         "apiVersion: v1
@@ -199,4 +203,10 @@ kubectl delete cm file --cascade=orphan --timeout=20s && kubectl get secret reg 
     case("M-40", "kubectl get vm,vd,vi,cvi,vmop,vmbda,vmip,vmipl,vmclass,ns,no,secret,cm,ev,lease,crd,po,svc -A", &["virtualmachineclass"]),
     case("M-41", "kubectl explain vm.status.conditions && kubectl explain pod && kubectl explain crd", &["conditions", "standalone host has none"]),
     case("M-42", "kubectl create token default", &["unknown command|could not find"]).exits(1),
+    // The project's own manifests hold before strict validation, the client's and the server's.
+    case(
+        "M-43",
+        "kubectl apply --dry-run=server -f samples && kubectl apply -f samples -o name",
+        &[r"^virtualmachine\S*/archive created \(server dry run\)", "^virtualmachine\\S*/web$", "!Warning"],
+    ),
 ];
