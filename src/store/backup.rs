@@ -4,7 +4,7 @@
 //! everything that the replaced one may have given out, every object gets a new revision, and history begins anew
 //! (old watches are told so and list again).
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -45,26 +45,26 @@ pub struct Contents {
 /// # Errors
 /// [`StoreError`]; there is no `target` then.
 pub fn backup(source: &Path, target: &Path) -> Result<Contents, StoreError> {
-    let write = |e: std::io::Error| StoreError::Io(format!("cannot write the backup {}: {e}", target.display()));
+    let write = |e: std::io::Error| StoreError::Backup(format!("cannot write the backup {}: {e}", target.display()));
     if target.symlink_metadata().is_ok() {
-        return Err(StoreError::Io(format!(
+        return Err(StoreError::Backup(format!(
             "{} exists already and is not overwritten: choose another name",
             target.display()
         )));
     }
     if !source.exists() {
-        return Err(StoreError::Io(format!("there is no state database {} to be backed up", source.display())));
+        return Err(StoreError::Backup(format!("there is no state database {} to be backed up", source.display())));
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let from = Connection::open_with_flags(source, flags).map_err(|e| db::cannot_open(source, e))?;
     from.busy_timeout(std::time::Duration::from_secs(5))?;
     if schema::find(&from, source)? == Found::Empty {
-        return Err(StoreError::Io(format!("the state database {} is empty", source.display())));
+        return Err(StoreError::Backup(format!("the state database {} is empty", source.display())));
     }
     let draft = Draft::beside(target).map_err(write)?;
     let failed = |e: rusqlite::Error| match db::refused(target, &e) {
         StoreError::Full { .. } => {
-            StoreError::Io(format!("cannot write the backup {}: no space is left on its disk", target.display()))
+            StoreError::Backup(format!("cannot write the backup {}: no space is left on its disk", target.display()))
         }
         _ => db::refused(source, &e),
     };
@@ -144,13 +144,22 @@ impl Backup {
         let metadata = std::fs::metadata(file).map_err(|e| db::cannot_open(file, e))?;
         let present = std::fs::metadata(dir.join(db::FILE));
         if present.is_ok_and(|p| (p.dev(), p.ino()) == (metadata.dev(), metadata.ino())) {
-            return Err(StoreError::Io(format!("{} is the state database itself, not a backup of it", file.display())));
+            return Err(StoreError::Backup(format!(
+                "{} is the state database itself, not a backup of it",
+                file.display()
+            )));
         }
-        if metadata.len() == 0 {
-            return Err(StoreError::Foreign { path: file.to_owned(), detail: "the file is empty".to_owned() });
+        if !metadata.is_file() {
+            return Err(db::cannot_open(file, "it is not a regular file"));
+        }
+        let mut magic = [0; 16];
+        let begins = std::fs::File::open(file).and_then(|mut f| f.read_exact(&mut magic));
+        if begins.is_err() || magic != *b"SQLite format 3\0" {
+            let detail = "it does not begin as a database does".to_owned();
+            return Err(StoreError::Foreign { path: file.to_owned(), detail });
         }
         let place =
-            |e: std::io::Error| StoreError::Io(format!("cannot copy {} to {}: {e}", file.display(), dir.display()));
+            |e: std::io::Error| StoreError::Backup(format!("cannot copy {} to {}: {e}", file.display(), dir.display()));
         let draft = Draft::beside(&dir.join("store.db.restoring")).map_err(place)?;
         let log = wal::path_of(file);
         // A plain copy of a store may have a log beside it.
@@ -202,8 +211,9 @@ impl Backup {
             Before::Readable(revision) => revision.max(self.contents.revision) + STEP,
             Before::Absent | Before::Unreadable => self.contents.revision + LEAP,
         };
-        let failed =
-            |e: std::io::Error| StoreError::Io(format!("cannot replace the state database {}: {e}", path.display()));
+        let failed = |e: std::io::Error| {
+            StoreError::Backup(format!("cannot replace the state database {}: {e}", path.display()))
+        };
         let draft = Draft::beside(&path).map_err(failed)?;
         let revision = self.write(draft.path(), &path, base, body)?;
         let replaced = match before {

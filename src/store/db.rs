@@ -201,12 +201,12 @@ pub(super) fn refused(path: &Path, error: &rusqlite::Error) -> StoreError {
         Some(ReadOnly) => cannot_write(path, "the file or its file system is read-only"),
         Some(SystemIoFailure) => cannot_write(path, &format!("{error} (SQLite's code {code}); see the system's log")),
         Some(CannotOpen) => cannot_open(path, error),
-        _ => StoreError::Io(format!("the state database {}: {error}", path.display())),
+        _ => StoreError::Io(format!("{}: {error}", path.display())),
     }
 }
 
 fn cannot_write(path: &Path, why: &str) -> StoreError {
-    StoreError::Io(format!("the disk of the state database {} does not work: {why}", path.display()))
+    StoreError::Io(format!("the disk of {} does not work: {why}", path.display()))
 }
 
 /// The file could not be opened.

@@ -70,6 +70,9 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// A backup could not be made or taken back; the text is for the user.
+    #[error("{0}")]
+    Backup(String),
     /// SQLite or the operating system said no.
     #[error("state database: {0}")]
     Io(String),

@@ -21,7 +21,7 @@ const QUEUE: usize = 4096;
 /// Writes in one transaction.
 const GROUP: usize = 128;
 /// Rows that one slice of compaction goes through: short enough not to be felt by a writer.
-const SLICE: u64 = 500;
+const SLICE: u64 = 250;
 /// Pause between slices.
 const PAUSE: Duration = Duration::from_millis(20);
 /// How often a full disk is looked at.

@@ -18,7 +18,10 @@ fn old_store(version: i64) -> tempfile::TempDir {
     dir
 }
 
-fn rows(path: &Path) -> Vec<(i64, i64, String, Option<i64>, Vec<u8>)> {
+/// Revision, kind, name, previous, value.
+type LogRow = (i64, i64, String, Option<i64>, Vec<u8>);
+
+fn rows(path: &Path) -> Vec<LogRow> {
     let db = rusqlite::Connection::open(path).unwrap();
     let mut rows = db.prepare("SELECT revision, kind, name, previous, value FROM log ORDER BY revision").unwrap();
     let all = rows.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?))).unwrap();

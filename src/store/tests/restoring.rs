@@ -220,7 +220,7 @@ async fn what_cannot_be_restored_is_refused_and_changes_nothing() {
         ("other.db", "not a state database of vmdeck"),
         ("altered.db", "damaged and cannot be restored"),
         ("lost.db", "damaged and cannot be restored"),
-        ("text.db", "damaged and cannot be restored"),
+        ("text.db", "not a state database of vmdeck"),
         ("empty.db", "not a state database of vmdeck"),
         ("cut.db", "damaged and cannot be restored"),
         ("folder.db", "folder.db"),

@@ -247,10 +247,10 @@ fn what_is_no_good_backup_is_refused_before_anything_stops() {
         (
             "text",
             b"not a database at all, but long enough to be looked at".repeat(50),
-            "damaged and cannot be restored",
+            "is not a state database of vmdeck: it does not begin",
         ),
         ("half", bytes[..bytes.len() / 2].to_vec(), "damaged and cannot be restored"),
-        ("empty", Vec::new(), "is not a state database of vmdeck: the file is empty"),
+        ("empty", Vec::new(), "is not a state database of vmdeck: it does not begin"),
     ] {
         let path = out.path().join(name);
         std::fs::write(&path, content).unwrap();
