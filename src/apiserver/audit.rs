@@ -1,27 +1,33 @@
 //! Who did what: one line of JSON per request that comes from outside this process, in the shape of `audit.k8s.io/v1`
 //! at level Metadata. Bodies are never in it, nor are upload tokens.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::time::Duration;
 
 use axum::http::{HeaderMap, Uri, header};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use super::audit_log::{Log, Losses};
 use super::identity::{Action, Identity};
+use super::request;
 
 /// Lines that may wait to be written; more are counted as lost.
 const QUEUE: usize = 4096;
-/// The file is set aside at this size; one older one is kept.
-const ROTATE_AT: u64 = 8 << 20;
+/// How long the end may wait for the last lines.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
-/// Writes the lines on a thread of its own, so that no request waits for them. It ends with the last handle.
+/// Writes the lines on a thread of its own, so that no request waits for them. With the last handle it writes what
+/// is left and ends.
 pub struct Audit {
-    queue: SyncSender<Value>,
-    lost: AtomicU64,
+    /// Gone only while it is dropped.
+    queue: Option<SyncSender<Value>>,
+    losses: Arc<Losses>,
+    /// Hangs up when the thread has ended.
+    ended: Mutex<Receiver<()>>,
 }
 
 /// One request.
@@ -56,27 +62,51 @@ impl Audit {
     /// When the file cannot be opened or the thread not started.
     pub fn open(path: &Path) -> io::Result<Self> {
         let (queue, lines) = sync_channel(QUEUE);
-        let mut log = Log::open(path)?;
-        std::thread::Builder::new().name("audit".to_owned()).spawn(move || log.run(&lines))?;
-        Ok(Self { queue, lost: AtomicU64::new(0) })
+        let losses = Arc::<Losses>::default();
+        let mut log = Log::open(path, Arc::clone(&losses))?;
+        let (running, ended) = channel();
+        std::thread::Builder::new().name("audit".to_owned()).spawn(move || {
+            log.run(&lines);
+            drop(running);
+        })?;
+        Ok(Self { queue: Some(queue), losses, ended: Mutex::new(ended) })
     }
 
-    /// Records a request. Never waits: lines that find no place are counted, and the next one tells how many.
+    /// Records a request. Never waits: lines that find no place are counted, and a later one tells how many.
     pub fn record(&self, record: &Record<'_>) {
-        let mut event = event(record);
-        let lost = self.lost.swap(0, Ordering::Relaxed);
-        if lost > 0 {
-            event["annotations"] = json!({"vmdeck/lost-before": lost.to_string()});
-        }
-        if self.queue.try_send(event).is_err() {
-            self.lost.fetch_add(lost + 1, Ordering::Relaxed);
+        self.send(event(record));
+    }
+
+    /// Lines that were lost since the start.
+    pub fn lost(&self) -> u64 {
+        self.losses.total()
+    }
+
+    fn send(&self, event: Value) {
+        if self.queue.as_ref().is_none_or(|queue| queue.try_send(event).is_err()) {
+            self.losses.count();
         }
     }
 }
 
+impl Drop for Audit {
+    fn drop(&mut self) {
+        self.queue = None;
+        // A dead disk must not keep the process from ending.
+        self.ended.get_mut().recv_timeout(LAST_LINES).ok();
+    }
+}
+
+/// Path and query as they may be told: the token of an upload is as good as a password.
+fn told(uri: &Uri) -> String {
+    let first = uri.path().split('/').find(|segment| !segment.is_empty()).unwrap_or("");
+    match request::decode_segment(first) {
+        Ok(word) if word == "upload" => "/upload/-".to_owned(),
+        _ => uri.path_and_query().map_or_else(|| uri.path().to_owned(), ToString::to_string),
+    }
+}
+
 fn event(record: &Record<'_>) -> Value {
-    let path = record.uri.path();
-    let uri = if path.starts_with("/upload/") { "/upload/-".to_owned() } else { record.uri.to_string() };
     let agent = record.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or("");
     let user = match record.who {
         Some(who) => json!({"username": who.user, "groups": who.groups}),
@@ -89,7 +119,7 @@ fn event(record: &Record<'_>) -> Value {
         "level": "Metadata",
         "auditID": record.id,
         "stage": if record.goes_on { "ResponseStarted" } else { "ResponseComplete" },
-        "requestURI": uri,
+        "requestURI": told(record.uri),
         "verb": verb,
         "user": user,
         "sourceIPs": [record.source],
@@ -114,51 +144,6 @@ fn event(record: &Record<'_>) -> Value {
 
 fn stamp(time: jiff::Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
-}
-
-/// The file.
-struct Log {
-    path: PathBuf,
-    file: File,
-    size: u64,
-    /// The last line could not be written, which has been told.
-    broken: bool,
-}
-
-impl Log {
-    fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
-        let size = file.metadata()?.len();
-        Ok(Self { path: path.to_owned(), file, size, broken: false })
-    }
-
-    fn run(&mut self, lines: &Receiver<Value>) {
-        while let Ok(event) = lines.recv() {
-            let mut line = event.to_string();
-            line.push('\n');
-            match self.write(line.as_bytes()) {
-                Ok(()) => self.broken = false,
-                // Requests go on: a full disk must not keep anybody from deleting things.
-                Err(error) if !self.broken => {
-                    self.broken = true;
-                    tracing::error!(%error, path = %self.path.display(), "the audit log cannot be written");
-                }
-                Err(_) => {}
-            }
-        }
-    }
-
-    fn write(&mut self, line: &[u8]) -> io::Result<()> {
-        if self.size >= ROTATE_AT {
-            let mut old = self.path.as_os_str().to_owned();
-            old.push(".1");
-            std::fs::rename(&self.path, old)?;
-            *self = Self::open(&self.path)?;
-        }
-        self.file.write_all(line)?;
-        self.size += line.len() as u64;
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -188,21 +173,10 @@ mod tests {
         assert_eq!(told["objectRef"], json!({"resource": "secrets", "namespace": "default"}));
         assert_eq!((&told["verb"], &told["user"]["username"]), (&json!("create"), &json!("system:admin")));
         assert_eq!(told["requestReceivedTimestamp"], "2026-01-01T00:00:00.000000Z");
-        let upload = event(&record(&"/upload/hush".parse().unwrap(), &headers, &who));
-        assert!(!upload.to_string().contains("hush"));
-    }
-
-    #[test]
-    fn the_file_is_set_aside_when_it_is_large() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("audit.log");
-        let mut log = Log::open(&path).unwrap();
-        log.write(b"first\n").unwrap();
-        log.size = ROTATE_AT;
-        log.write(b"second\n").unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "second\n");
-        assert_eq!(std::fs::read_to_string(dir.path().join("audit.log.1")).unwrap(), "first\n");
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        for uri in ["/upload/hush", "//upload//hush", "/%75pload/hush/x", "/upload/hush?a=hush", "http://x/upload/hush"]
+        {
+            let upload = event(&record(&uri.parse().unwrap(), &headers, &who));
+            assert!(!upload.to_string().contains("hush"), "{upload}");
+        }
     }
 }

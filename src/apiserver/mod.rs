@@ -12,6 +12,7 @@ pub mod admission;
 pub mod apply;
 mod apply_call;
 pub mod audit;
+mod audit_log;
 pub mod body;
 pub mod core_kinds;
 pub mod decode;

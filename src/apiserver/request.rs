@@ -230,7 +230,11 @@ fn below(group: &str, version: &str, rest: &[&str]) -> Result<Route, Failure> {
     }
 }
 
-fn decode_segment(segment: &str) -> Result<String, Failure> {
+/// One segment of a path, without its escapes.
+///
+/// # Errors
+/// 400 for what cannot be part of a name.
+pub(super) fn decode_segment(segment: &str) -> Result<String, Failure> {
     let bad = || Failure::bad_request("the path is not well-formed");
     let mut out = Vec::with_capacity(segment.len());
     let mut bytes = segment.bytes();

@@ -107,12 +107,13 @@ async fn serve(paths: &Paths, foreground: bool) -> Result<(), Failure> {
     let shutdown = CancellationToken::new();
     let audit_file = paths.state.join("audit.log");
     let audit = apiserver::Audit::open(&audit_file)
+        .map(Arc::new)
         .map_err(|e| Failure::new(format!("cannot write the audit log {}: {e}", audit_file.display())))?;
     let options = apiserver::Options {
         dialer: Some(Arc::new(Dialer::new(Arc::clone(&host)))),
         uploads: Some(Arc::new(Uploads::new(Arc::clone(&host)))),
         networks: Some(settings.host.virtual_machine_cidrs.clone()),
-        audit: Some(Arc::new(audit)),
+        audit: Some(Arc::clone(&audit)),
         shutdown: shutdown.clone(),
         ..apiserver::Options::default()
     };
@@ -132,7 +133,7 @@ async fn serve(paths: &Paths, foreground: bool) -> Result<(), Failure> {
         None => None,
     };
     let settling = store.clone();
-    let account = Arc::new(Account { started, store, spared: spared_file(paths), host });
+    let account = Arc::new(Account { started, store, audit, spared: spared_file(paths), host });
     let router = axum::Router::new()
         .route(status::PATH, get(move || async move { axum::Json(account.report()) }))
         .fallback_service(api);
@@ -282,6 +283,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 struct Account {
     started: jiff::Timestamp,
     store: Store,
+    audit: Arc<apiserver::Audit>,
     spared: PathBuf,
     host: Arc<LocalHost>,
 }
@@ -292,6 +294,11 @@ impl Account {
         let machines = self.host.machines();
         let mut problems = facts.problems;
         problems.extend(self.store.trouble().map(|e| format!("nothing can be changed: {e}")));
+        let lost = self.audit.lost();
+        if lost > 0 {
+            problems
+                .push(format!("{lost} lines of the audit log could not be written since the start; the log says why"));
+        }
         let mut notes = facts.notes;
         let spared = controller::spared(&self.spared, &*self.host);
         if spared > 0 {
