@@ -51,7 +51,8 @@ pub(super) fn open(dir: &Path, window: usize) -> Result<Opened, StoreError> {
     let view = load(&writer, &path, window)?;
     let number = |name| schema::meta(&writer, name)?.ok_or_else(|| corrupt(&path, format!("its {name} is missing")));
     let (identity, compacted) = (number("identity")?, unsigned(number("compacted")?));
-    let newest_at: Option<i64> = writer.query_row("SELECT max(at) FROM log", [], |r| r.get(0))?;
+    let newest_at: Option<i64> =
+        writer.query_row("SELECT at FROM log ORDER BY revision DESC LIMIT 1", [], |r| r.get(0)).optional()?;
     if let Err(error) = opening.fill().and_then(|()| reserve.fill()) {
         tracing::warn!(%error, "no space can be kept in reserve for deletions on a full disk");
     }
