@@ -5,6 +5,7 @@ usage: client.py KUBECONFIG VMDECK      (VMDECK: the program, for a restart of t
 import concurrent.futures
 import datetime
 import json
+import queue
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import urllib3
 from kubernetes import client, config, dynamic, utils, watch
 from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic.exceptions import ConflictError, NotFoundError, ResourceNotFoundError
+from kubernetes.informer import SharedInformer
 
 GROUP, VERSION = "virtualization.deckhouse.io", "v1alpha2"
 MERGE = "application/merge-patch+json"
@@ -390,6 +392,47 @@ def _(t):
     first = {o.metadata.name for o in page.items}
     rest = {o.metadata.name for o in core.list_namespaced_config_map(NS, _continue=token).items}
     assert not first & rest and "zz-after" in rest, (first, rest)
+
+
+@case("PY-14 DynamicClient: a watch that begins with the state, marks its end, and goes on")
+def _(t):
+    for n in range(2):
+        t.maps.create(body=map_("state-%d" % n, labels={"case": "state"}), namespace=NS)
+    told = []
+    for event in t.maps.watch(
+        namespace=NS, label_selector="case=state", send_initial_events=True, resource_version_match="NotOlderThan",
+        allow_watch_bookmarks=True, timeout=30,
+    ):
+        raw = event["raw_object"]
+        if event["type"] == "BOOKMARK" and raw["metadata"].get("annotations", {}).get("k8s.io/initial-events-end") == "true":
+            told.append("end of state")
+            t.maps.delete(name="state-1", namespace=NS)
+        else:
+            told.append(event["type"] + " " + raw["metadata"]["name"])
+        if told[-1].startswith("DELETED"):
+            break
+    assert told == ["ADDED state-0", "ADDED state-1", "end of state", "DELETED state-1"], told
+
+
+@case("PY-15 SharedInformer: its cache follows")
+def _(t):
+    informer = SharedInformer(t.core.list_namespaced_config_map, namespace=NS, label_selector="case=informer")
+    told = queue.Queue()
+    for kind in ("ADDED", "MODIFIED", "DELETED"):
+        informer.add_event_handler(kind, lambda o, kind=kind: told.put((kind, o.metadata.name)))
+    t.core.create_namespaced_config_map(NS, map_("informed-0", labels={"case": "informer"}))
+    informer.start()
+    try:
+        assert told.get(timeout=30) == ("ADDED", "informed-0")
+        t.core.create_namespaced_config_map(NS, map_("informed-1", labels={"case": "informer"}))
+        assert told.get(timeout=30) == ("ADDED", "informed-1")
+        t.core.patch_namespaced_config_map("informed-1", NS, {"data": {"value": "y"}})
+        assert told.get(timeout=30) == ("MODIFIED", "informed-1")
+        t.core.delete_namespaced_config_map("informed-0", NS)
+        assert told.get(timeout=30) == ("DELETED", "informed-0")
+        assert [(o.metadata.name, o.data["value"]) for o in informer.cache.list()] == [("informed-1", "y")]
+    finally:
+        informer.stop()
 
 
 class Bench:

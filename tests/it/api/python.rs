@@ -53,7 +53,7 @@ fn cases(title: &str, name: &str, number: usize) {
 
 #[test]
 fn the_kubernetes_library() {
-    cases("Python: kubernetes", "client.py", 13);
+    cases("Python: kubernetes", "client.py", 15);
 }
 
 #[test]
