@@ -15,6 +15,8 @@ use super::audit_log::{Log, Losses};
 use super::identity::{Action, Identity};
 use super::request;
 
+/// The stage of requests that are through.
+const COMPLETE: &str = "ResponseComplete";
 /// Lines that may wait to be written; more are counted as lost.
 const QUEUE: usize = 4096;
 /// How long the end may wait for the last lines.
@@ -45,13 +47,13 @@ pub struct Record<'a> {
     pub headers: &'a HeaderMap,
     /// Who; `None` when nobody known.
     pub who: Option<&'a Identity>,
-    /// Where from.
+    /// Where from: an address, or `uid:` and a number.
     pub source: &'a str,
     /// What, if it is about objects: action, namespace, name.
     pub action: Option<(Action, Option<&'a str>, Option<&'a str>)>,
     /// The answer's code.
     pub code: u16,
-    /// The answer goes on (watches, streams).
+    /// The answer has begun and goes on (watches, streams).
     pub goes_on: bool,
 }
 
@@ -72,9 +74,12 @@ impl Audit {
         Ok(Self { queue: Some(queue), losses, ended: Mutex::new(ended) })
     }
 
-    /// Records a request. Never waits: lines that find no place are counted, and a later one tells how many.
-    pub fn record(&self, record: &Record<'_>) {
-        self.send(event(record));
+    /// Records a request; one that goes on gives what tells its end. Never waits: lines that find no place are counted,
+    /// and a later one tells how many.
+    pub fn record(self: &Arc<Self>, record: &Record<'_>) -> Option<Ending> {
+        let event = event(record);
+        self.send(event.clone());
+        record.goes_on.then(|| Ending { audit: Arc::clone(self), event })
     }
 
     /// Lines that were lost since the start.
@@ -88,6 +93,25 @@ impl Audit {
         }
     }
 }
+
+/// Records the end of a request that went on, when it is dropped.
+pub struct Ending {
+    audit: Arc<Audit>,
+    event: Value,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let mut event = self.event.take();
+        event["stage"] = COMPLETE.into();
+        event["stageTimestamp"] = stamp(jiff::Timestamp::now()).into();
+        self.audit.send(event);
+    }
+}
+
+/// In the extensions of an answer: the name of the object that it is about. A create has none in its path.
+#[derive(Debug, Clone)]
+pub struct Named(pub String);
 
 impl Drop for Audit {
     fn drop(&mut self) {
@@ -118,19 +142,23 @@ fn event(record: &Record<'_>) -> Value {
         "apiVersion": "audit.k8s.io/v1",
         "level": "Metadata",
         "auditID": record.id,
-        "stage": if record.goes_on { "ResponseStarted" } else { "ResponseComplete" },
+        "stage": if record.goes_on { "ResponseStarted" } else { COMPLETE },
         "requestURI": told(record.uri),
         "verb": verb,
         "user": user,
-        "sourceIPs": [record.source],
         "userAgent": agent,
         "responseStatus": {"code": record.code},
         "requestReceivedTimestamp": stamp(record.received),
         "stageTimestamp": stamp(jiff::Timestamp::now()),
     });
+    match record.source.parse::<std::net::IpAddr>() {
+        Ok(address) => event["sourceIPs"] = json!([address.to_string()]),
+        Err(_) => event["annotations"] = json!({"vmdeck/source": record.source}),
+    }
     if let Some((action, namespace, name)) = &record.action {
         let fields = [
             ("apiGroup", action.group.as_str()),
+            ("apiVersion", version(record.uri.path())),
             ("resource", action.resource.as_str()),
             ("subresource", action.subresource.as_str()),
             ("namespace", namespace.unwrap_or("")),
@@ -140,6 +168,15 @@ fn event(record: &Record<'_>) -> Value {
             fields.into_iter().filter(|(_, v)| !v.is_empty()).map(|(k, v)| (k.to_owned(), Value::from(v))).collect();
     }
     event
+}
+
+/// The version in the path of a resource.
+fn version(path: &str) -> &str {
+    let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+    match (segments.next(), segments.next(), segments.next()) {
+        (Some("api"), Some(version), _) | (Some("apis"), _, Some(version)) => version,
+        _ => "",
+    }
 }
 
 fn stamp(time: jiff::Timestamp) -> String {
@@ -170,7 +207,8 @@ mod tests {
     fn events_say_who_and_what_but_no_tokens() {
         let (headers, who) = (HeaderMap::new(), Identity::owner());
         let told = event(&record(&"/api/v1/namespaces/default/secrets?x=y".parse().unwrap(), &headers, &who));
-        assert_eq!(told["objectRef"], json!({"resource": "secrets", "namespace": "default"}));
+        assert_eq!(told["objectRef"], json!({"apiVersion": "v1", "resource": "secrets", "namespace": "default"}));
+        assert_eq!((&told["annotations"]["vmdeck/source"], told.get("sourceIPs")), (&json!("uid:1000"), None));
         assert_eq!((&told["verb"], &told["user"]["username"]), (&json!("create"), &json!("system:admin")));
         assert_eq!(told["requestReceivedTimestamp"], "2026-01-01T00:00:00.000000Z");
         for uri in ["/upload/hush", "//upload//hush", "/%75pload/hush/x", "/upload/hush?a=hush", "http://x/upload/hush"]

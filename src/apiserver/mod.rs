@@ -40,6 +40,7 @@ mod skim;
 pub mod status;
 pub mod strategic;
 pub mod stream;
+mod tail;
 pub mod tls;
 pub mod upload;
 pub mod watch;
@@ -47,9 +48,12 @@ pub mod write;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_limits;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -67,6 +71,7 @@ use documents::{accept, document_response, openapi_document};
 use identity::{Action, Identity, Peer};
 use request::{Collection, Part, Query, Route};
 use status::Failure;
+use tail::Tail;
 
 pub use audit::Audit;
 pub use serve::serve_unix;
@@ -74,6 +79,8 @@ pub use tls::{Authority, Tls, serve_tls};
 
 /// Largest request body.
 const MAX_BODY: usize = 3 << 20;
+/// Longest time for a body to come; it holds a place among the requests under way.
+const BODY_TIME: Duration = Duration::from_secs(60);
 
 /// The Kubernetes version whose API is spoken.
 const KUBERNETES: (u32, u32) = (1, 32);
@@ -118,6 +125,8 @@ pub struct Api {
     /// Requests that may be under way at once, watches and streams not counted.
     reads: Semaphore,
     writes: Semaphore,
+    /// Watches and streams.
+    places: tail::Places,
 }
 
 /// Makes the service. It answers in this process (`kube::Client::new(router, "default")`) as well as on a socket
@@ -130,13 +139,19 @@ pub fn router(store: Store, options: Options) -> Router {
         alone: tokio::sync::Mutex::new(()),
         reads: Semaphore::new(400),
         writes: Semaphore::new(200),
+        places: tail::Places::default(),
     });
     Router::new().fallback(entrance).with_state(api)
 }
 
 async fn entrance(State(api): State<Arc<Api>>, request: Request<Body>) -> Response<Body> {
     let received = jiff::Timestamp::now();
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    let tail = parts.extensions.get::<Peer>().map(|_| Tail::default());
+    if let Some(tail) = tail.clone() {
+        parts.extensions.insert(tail);
+    }
+    let watch = is_watch(&parts.method, &Query::of(&parts.uri).unwrap_or_default());
     let id = uuid::Uuid::new_v4().to_string();
     let audited = api.options.audit.clone().zip(parts.extensions.get::<Peer>().cloned());
     let audited =
@@ -154,14 +169,16 @@ async fn entrance(State(api): State<Arc<Api>>, request: Request<Body>) -> Respon
     }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
 
+    let named = response.extensions_mut().remove::<audit::Named>();
+    let mut ending = None;
     if let Some((audit, peer, method, uri, headers)) = audited {
         let route = request::route(uri.path()).ok();
-        let watch = is_watch(&Query::of(&uri).unwrap_or_default());
+        let name = route.as_ref().and_then(|r| r.name()).or(named.as_ref().map(|n| n.0.as_str()));
         let action = route.as_ref().and_then(|route| {
             let (action, namespace) = Action::of(route, &method, watch)?;
-            Some((action, namespace, route.name()))
+            Some((action, namespace, name))
         });
-        audit.record(&audit::Record {
+        ending = audit.record(&audit::Record {
             id: &id,
             received,
             method: method.as_str(),
@@ -171,15 +188,27 @@ async fn entrance(State(api): State<Arc<Api>>, request: Request<Body>) -> Respon
             source: &peer.source,
             action,
             code: response.status().as_u16(),
-            goes_on: watch || response.status() == StatusCode::SWITCHING_PROTOCOLS,
+            goes_on: goes_on(watch, response.status()),
         });
     }
-    response
+    match tail {
+        Some(tail) if goes_on(watch, response.status()) => {
+            ending.into_iter().for_each(|ending| tail.tell(ending));
+            // A stream keeps its tail itself.
+            if watch { tail.along(response) } else { response }
+        }
+        _ => response,
+    }
+}
+
+/// Whether an answer has only begun.
+fn goes_on(watch: bool, code: StatusCode) -> bool {
+    (watch && code.is_success()) || code == StatusCode::SWITCHING_PROTOCOLS
 }
 
 /// Whether a list is to go on as a watch. A word that is neither yes nor no is refused elsewhere.
-fn is_watch(query: &Query) -> bool {
-    query.flag("watch").ok().flatten().unwrap_or(false)
+fn is_watch(method: &Method, query: &Query) -> bool {
+    read_only(method).is_ok() && query.flag("watch").ok().flatten().unwrap_or(false)
 }
 
 impl Api {
@@ -195,9 +224,14 @@ impl Api {
         let who = identify(&parts)?;
         let route = route?;
         let query = Query::of(&parts.uri)?;
-        let watch = is_watch(&query);
+        let watch = is_watch(&parts.method, &query);
         if let Some((action, namespace)) = Action::of(&route, &parts.method, watch) {
             who.require(&action, namespace)?;
+        }
+        if (watch || matches!(route, Route::Stream(..)))
+            && let Some(tail) = parts.extensions.get::<Tail>()
+        {
+            tail.hold(self.places.take(&who.user)?);
         }
         let _slot = match route {
             Route::Stream(..) | Route::Upload(_) => None,
@@ -351,7 +385,11 @@ impl Api {
 
 /// Reads a body, up to what a request may have.
 async fn take(body: Body) -> Result<Bytes, Failure> {
-    match Limited::new(body, MAX_BODY).collect().await {
+    let Ok(collected) = tokio::time::timeout(BODY_TIME, Limited::new(body, MAX_BODY).collect()).await else {
+        let message = format!("the body of the request did not come within {} seconds", BODY_TIME.as_secs());
+        return Err(Failure::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", message));
+    };
+    match collected {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => Err(Failure::too_large(MAX_BODY)),
         Err(error) => Err(Failure::bad_request(format!("the body could not be read: {error}"))),

@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Map, Value, json};
 
+use super::audit::Named;
 use crate::store::{StoreError, WriteError};
 use crate::types::kinds::KindInfo;
 
@@ -284,6 +285,9 @@ impl Failure {
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(seconds) = self.0.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        if let Some(name) = self.0.details.get("name").and_then(Value::as_str) {
+            response.extensions_mut().insert(Named(name.to_owned()));
         }
         response
     }

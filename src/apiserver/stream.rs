@@ -23,6 +23,7 @@ use super::media;
 use super::object;
 use super::request::{Query, StreamName};
 use super::status::Failure;
+use super::tail::Tail;
 use super::{DuplexStream, StreamDialer, StreamError, StreamKind};
 use crate::store::{Key, Store};
 use crate::types::kinds;
@@ -84,7 +85,12 @@ impl Streams<'_> {
             .extensions
             .remove::<OnUpgrade>()
             .ok_or_else(|| Failure::bad_request("Upgrade request required: this connection cannot be upgraded"))?;
-        tokio::spawn(serve(upgrade, line, self.shutdown.clone()));
+        let tail = parts.extensions.remove::<Tail>();
+        let serving = serve(upgrade, line, self.shutdown.clone());
+        tokio::spawn(async move {
+            serving.await;
+            drop(tail);
+        });
         Ok(handshake.response())
     }
 }

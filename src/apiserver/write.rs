@@ -8,6 +8,7 @@ use tokio::sync::MutexGuard;
 use super::Api;
 use super::admission::{self, Stored};
 use super::apply::{self, Writer};
+use super::audit::Named;
 use super::decode::Decoded;
 use super::media::{self, Wanted};
 use super::object::{self, Object};
@@ -22,6 +23,9 @@ use crate::types::schema::Schema;
 
 /// Rounds of reading and writing before a write gives up against other writers.
 pub(super) const ATTEMPTS: usize = 64;
+
+/// Largest stored object (etcd's usual).
+const MAX_OBJECT: usize = 3 << 19;
 
 /// One write request.
 pub struct Call<'a> {
@@ -107,6 +111,8 @@ impl Call<'_> {
                 self.track(None, &mut object, Part::Main, options);
             }
             let key = self.collection.key(object::name(&object));
+            let body = object::encode(&object);
+            fits(&body)?;
             if options.dry_run {
                 if self.api.store.get(&key).is_some() {
                     return Err(Failure::already_exists(kind, &key.name));
@@ -114,7 +120,7 @@ impl Call<'_> {
                 return Ok(unversioned(key, &object));
             }
             let name = key.name.to_string();
-            let action = Action::Put(object::encode(&object));
+            let action = Action::Put(body);
             match self.api.store.write(Write { key, expect: Expect::Absent, requires, action }).await {
                 Ok(written) => return Ok((*written.entry).clone()),
                 Err(WriteError::Requirement(_)) => {}
@@ -221,12 +227,16 @@ impl Call<'_> {
             return self.answer(StatusCode::OK, entry, warnings).map(Some);
         }
         prepare::count_generation(kind, old, &mut new);
+        let body = object::encode(&new);
+        // What is on its way out has to be able to go.
+        if !object::is_terminating(&new) {
+            fits(&body)?;
+        }
         if options.dry_run {
-            let bytes = object::encode(&new).render(entry.revision);
+            let bytes = body.render(entry.revision);
             let shown = Entry { bytes, ..entry.clone() };
             return self.answer(StatusCode::OK, &shown, warnings).map(Some);
         }
-        let body = object::encode(&new);
         let action = match (object::is_terminating(&new), object::may_vanish(&new)) {
             (true, true) => Action::Delete(body),
             // On its way out: finalizers must be able to go even when the disk is full.
@@ -395,7 +405,16 @@ impl Call<'_> {
         let presentation = Presentation::of(self.collection.resource, self.wanted, self.query)?;
         let mut response = media::json_bytes(code, presentation.object(entry), self.wanted);
         add_warnings(&mut response, &warnings);
+        response.extensions_mut().insert(Named(entry.key.name.to_string()));
         Ok(response)
+    }
+}
+
+/// Refuses what is larger than an object may be in the store.
+fn fits(body: &crate::store::Body) -> Result<(), Failure> {
+    match body.head.len() + body.tail.len() {
+        size if size > MAX_OBJECT => Err(Failure::too_large(MAX_OBJECT)),
+        _ => Ok(()),
     }
 }
 
