@@ -1,6 +1,6 @@
 //! `vmdeck host`: the daemon of this computer, its start, stop, state and installation.
 
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 use crate::cli::{HostArgs, HostCommand};
@@ -46,7 +46,8 @@ fn small_runtime() -> Result<tokio::runtime::Runtime, Failure> {
 }
 
 /// Makes a directory that only we may look into. Root's may be passed through by others: QEMU runs as a user of its
-/// own there and must reach its files. An existing directory is left as it is.
+/// own there and must reach its files. An existing directory is left as it is, and refused when everybody can write
+/// there: they could put files of theirs in place of ours.
 fn private_dir(path: &Path) -> Result<(), Failure> {
     let mode = if rustix::process::geteuid().is_root() { 0o711 } else { 0o700 };
     let made = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| {
@@ -55,5 +56,15 @@ fn private_dir(path: &Path) -> Result<(), Failure> {
             other => other,
         }
     });
-    made.map_err(|e| Failure::new(format!("cannot create the directory {}: {e}", path.display())))
+    made.map_err(|e| Failure::new(format!("cannot create the directory {}: {e}", path.display())))?;
+    let meta = std::fs::metadata(path)
+        .map_err(|e| Failure::new(format!("cannot look at the directory {}: {e}", path.display())))?;
+    if meta.permissions().mode() & 0o002 != 0 {
+        return Err(Failure::new(format!(
+            "everybody on this computer can write to {dir}\nClose it with \"chmod go-w {dir}\", or set VMDECK_HOME to \
+             another folder.",
+            dir = path.display()
+        )));
+    }
+    Ok(())
 }

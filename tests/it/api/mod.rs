@@ -12,6 +12,7 @@ mod kubectl;
 mod kubectl_checklist;
 mod kubectl_guide;
 mod kubectl_more;
+mod private;
 mod programs;
 mod python;
 mod rows;
