@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::audit_log::{Log, Losses};
-use super::identity::{Action, Identity};
+use super::caller::Caller;
+use super::identity::{Attributes, Identity, Target};
 use super::request;
 
 /// The stage of requests that are through.
@@ -45,12 +46,12 @@ pub struct Record<'a> {
     pub uri: &'a Uri,
     /// Headers.
     pub headers: &'a HeaderMap,
-    /// Who; `None` when nobody known.
-    pub who: Option<&'a Identity>,
+    /// Who.
+    pub caller: &'a Caller,
     /// Where from: an address, or `uid:` and a number.
     pub source: &'a str,
-    /// What, if it is about objects: action, namespace, name.
-    pub action: Option<(Action, Option<&'a str>, Option<&'a str>)>,
+    /// What; `None` for a path that cannot be read.
+    pub attributes: Option<Attributes>,
     /// The answer's code.
     pub code: u16,
     /// The answer has begun and goes on (watches, streams).
@@ -132,11 +133,11 @@ fn told(uri: &Uri) -> String {
 
 fn event(record: &Record<'_>) -> Value {
     let agent = record.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or("");
-    let user = match record.who {
-        Some(who) => json!({"username": who.user, "groups": who.groups}),
-        None => json!({"username": "system:anonymous", "groups": ["system:unauthenticated"]}),
-    };
-    let verb = record.action.as_ref().map_or_else(|| record.method.to_ascii_lowercase(), |(a, ..)| a.verb.clone());
+    let told_user = |who: &Identity| json!({"username": who.user, "groups": who.groups});
+    let nobody = || json!({"username": "system:anonymous", "groups": ["system:unauthenticated"]});
+    let user = record.caller.user.as_ref().map_or_else(nobody, told_user);
+    let action = record.attributes.as_ref().map(|a| &a.action);
+    let verb = action.map_or_else(|| record.method.to_ascii_lowercase(), |a| a.verb.clone());
     let mut event = json!({
         "kind": "Event",
         "apiVersion": "audit.k8s.io/v1",
@@ -155,14 +156,22 @@ fn event(record: &Record<'_>) -> Value {
         Ok(address) => event["sourceIPs"] = json!([address.to_string()]),
         Err(_) => event["annotations"] = json!({"vmdeck/source": record.source}),
     }
-    if let Some((action, namespace, name)) = &record.action {
+    if let Some(who) = &record.caller.acting {
+        event["impersonatedUser"] = told_user(who);
+    }
+    if let Some(id) = &record.caller.token {
+        event["user"]["extra"]["authentication.kubernetes.io/credential-id"] = json!([format!("token:{id}")]);
+    }
+    if let Some(Attributes { action, namespace, name }) = &record.attributes
+        && let Target::Resource { group, resource, subresource } = &action.target
+    {
         let fields = [
-            ("apiGroup", action.group.as_str()),
+            ("apiGroup", group.as_str()),
             ("apiVersion", version(record.uri.path())),
-            ("resource", action.resource.as_str()),
-            ("subresource", action.subresource.as_str()),
-            ("namespace", namespace.unwrap_or("")),
-            ("name", name.unwrap_or("")),
+            ("resource", resource),
+            ("subresource", subresource),
+            ("namespace", namespace.as_deref().unwrap_or("")),
+            ("name", name.as_deref().unwrap_or("")),
         ];
         event["objectRef"] =
             fields.into_iter().filter(|(_, v)| !v.is_empty()).map(|(k, v)| (k.to_owned(), Value::from(v))).collect();
@@ -185,36 +194,43 @@ fn stamp(time: jiff::Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::Method;
+
     use super::*;
 
-    fn record<'a>(uri: &'a Uri, headers: &'a HeaderMap, who: &'a Identity) -> Record<'a> {
-        let action = Action { verb: "create".to_owned(), resource: "secrets".to_owned(), ..Action::default() };
-        Record {
+    fn told(uri: &str, caller: &Caller) -> Value {
+        let (uri, headers): (Uri, _) = (uri.parse().unwrap(), HeaderMap::new());
+        event(&Record {
             id: "id",
             received: "2026-01-01T00:00:00Z".parse().unwrap(),
             method: "POST",
-            uri,
-            headers,
-            who: Some(who),
+            uri: &uri,
+            headers: &headers,
+            caller,
             source: "uid:1000",
-            action: Some((action, Some("default"), None)),
+            attributes: request::segments(uri.path()).ok().map(|s| Attributes::of(&s, &Method::POST, false)),
             code: 201,
             goes_on: false,
-        }
+        })
     }
 
     #[test]
     fn events_say_who_and_what_but_no_tokens() {
-        let (headers, who) = (HeaderMap::new(), Identity::owner());
-        let told = event(&record(&"/api/v1/namespaces/default/secrets?x=y".parse().unwrap(), &headers, &who));
-        assert_eq!(told["objectRef"], json!({"apiVersion": "v1", "resource": "secrets", "namespace": "default"}));
-        assert_eq!((&told["annotations"]["vmdeck/source"], told.get("sourceIPs")), (&json!("uid:1000"), None));
-        assert_eq!((&told["verb"], &told["user"]["username"]), (&json!("create"), &json!("system:admin")));
-        assert_eq!(told["requestReceivedTimestamp"], "2026-01-01T00:00:00.000000Z");
+        let mut caller = Caller { user: Some(Identity::owner()), ..Caller::default() };
+        let secrets = "/api/v1/namespaces/default/secrets?x=y";
+        let plain = told(secrets, &caller);
+        assert_eq!(plain["objectRef"], json!({"apiVersion": "v1", "resource": "secrets", "namespace": "default"}));
+        assert_eq!((&plain["annotations"]["vmdeck/source"], plain.get("sourceIPs")), (&json!("uid:1000"), None));
+        assert_eq!((&plain["verb"], &plain["user"]["username"]), (&json!("create"), &json!("system:admin")));
+        assert_eq!(plain["requestReceivedTimestamp"], "2026-01-01T00:00:00.000000Z");
         for uri in ["/upload/hush", "//upload//hush", "/%75pload/hush/x", "/upload/hush?a=hush", "http://x/upload/hush"]
         {
-            let upload = event(&record(&uri.parse().unwrap(), &headers, &who));
+            let upload = told(uri, &caller);
             assert!(!upload.to_string().contains("hush"), "{upload}");
         }
+        caller.acting = Some(Identity::new("bob", vec!["vmdeck:view".to_owned()]));
+        let both = told(secrets, &caller);
+        let names = [&both["user"]["username"], &both["impersonatedUser"]["username"]];
+        assert_eq!(names, [&json!("system:admin"), &json!("bob")]);
     }
 }

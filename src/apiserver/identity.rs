@@ -1,16 +1,18 @@
-//! Who asks, and what they may do. Two roles: `admin` may do everything, `view` may read everything but Secrets.
+//! Who asks, and what for. Rights are in [`super::rights`].
 
 use std::fmt;
 
-use axum::http::{Method, StatusCode};
-use serde_json::{Value, json};
+use axum::http::{HeaderMap, Method, StatusCode};
 
-use super::request::{Part, Route, StreamName};
+use super::rights::Rights;
 use super::status::Failure;
-use crate::types::kinds::{GROUP, KINDS, SUBRESOURCES_GROUP};
+
+/// Every identity that has shown who it is has this group.
+const AUTHENTICATED: &str = "system:authenticated";
 
 /// What an identity may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Everything.
     Admin,
@@ -58,60 +60,152 @@ pub struct Identity {
     pub user: String,
     /// Groups.
     pub groups: Vec<String>,
-    /// Rights.
-    pub role: Role,
+    /// Rights; `None` for the few that everybody known has.
+    pub role: Option<Role>,
 }
 
 impl Identity {
+    /// Somebody known, with the highest role of the groups.
+    pub fn new(user: &str, mut groups: Vec<String>) -> Self {
+        let roles: Vec<Role> = groups.iter().filter_map(|g| Role::of_group(g)).collect();
+        let role = if roles.contains(&Role::Admin) { Some(Role::Admin) } else { roles.first().copied() };
+        if !groups.iter().any(|g| g == AUTHENTICATED) {
+            groups.push(AUTHENTICATED.to_owned());
+        }
+        Self { user: user.to_owned(), groups, role }
+    }
+
     /// The owner of the daemon.
     pub fn owner() -> Self {
-        Self {
-            user: "system:admin".to_owned(),
-            groups: vec!["system:masters".to_owned(), "system:authenticated".to_owned()],
-            role: Role::Admin,
+        Self::new("system:admin", vec![Role::Admin.group().to_owned()])
+    }
+
+    /// What it may do.
+    pub fn rights(&self) -> &'static Rights {
+        Rights::of(self.role)
+    }
+
+    /// Whether it may.
+    pub fn may(&self, action: &Action) -> bool {
+        self.rights().allow(action)
+    }
+
+    /// Refuses what it may not.
+    ///
+    /// # Errors
+    /// 403 in the usual words.
+    pub fn require(&self, action: &Action, namespace: Option<&str>) -> Result<(), Failure> {
+        if self.may(action) {
+            return Ok(());
+        }
+        let verb = &action.verb;
+        let message = match &action.target {
+            Target::Path(path) => format!("forbidden: User {:?} cannot {verb} path {path:?}", self.user),
+            Target::Resource { group, resource, subresource } => {
+                let dot = if group.is_empty() { "" } else { "." };
+                let slash = if subresource.is_empty() { "" } else { "/" };
+                let place = match namespace {
+                    Some(namespace) => format!("in the namespace {namespace:?}"),
+                    None => "at the cluster scope".to_owned(),
+                };
+                format!(
+                    "{resource}{dot}{group} is forbidden: User {:?} cannot {verb} resource \
+                     \"{resource}{slash}{subresource}\" in API group {group:?} {place}",
+                    self.user
+                )
+            }
+        };
+        Err(Failure::new(StatusCode::FORBIDDEN, "Forbidden", message))
+    }
+
+    /// Whom a request asks to be taken for, if it does (`kubectl --as`).
+    ///
+    /// # Errors
+    /// 403 for everybody but admins: to pass over the wish would be to act with more rights than were asked for. 400
+    /// for wishes that cannot be met.
+    pub fn impersonated(&self, headers: &HeaderMap) -> Result<Option<Self>, Failure> {
+        let mut wishes = headers.keys().map(axum::http::HeaderName::as_str).filter(|n| n.starts_with("impersonate-"));
+        let Some(wish) = wishes.next() else { return Ok(None) };
+        if self.role != Some(Role::Admin) {
+            let message = format!("forbidden: User {:?} cannot impersonate anybody: only admins may", self.user);
+            return Err(Failure::new(StatusCode::FORBIDDEN, "Forbidden", message));
+        }
+        let other =
+            std::iter::once(wish).chain(wishes).find(|n| !["impersonate-user", "impersonate-group"].contains(n));
+        if let Some(name) = other {
+            return Err(Failure::bad_request(format!("{name} is not supported by this server: user and groups are")));
+        }
+        let words = |name: &str| -> Result<Vec<String>, Failure> {
+            let text = |v: &axum::http::HeaderValue| v.to_str().map(str::to_owned);
+            let all: Result<Vec<_>, _> = headers.get_all(name).iter().map(text).collect();
+            all.map_err(|_| Failure::bad_request(format!("{name} is no text")))
+        };
+        match words("impersonate-user")?.as_slice() {
+            [user] if !user.is_empty() => Ok(Some(Self::new(user, words("impersonate-group")?))),
+            _ => Err(Failure::bad_request("impersonate-user must name one user")),
         }
     }
 }
 
-/// Something that a request does.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Action {
-    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`.
-    pub verb: String,
-    /// API group; empty for core.
-    pub group: String,
-    /// Plural; empty for paths that are no resources.
-    pub resource: String,
-    /// Subresource; may be empty.
-    pub subresource: String,
+/// What an action is done to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// Objects of a kind, or a part of them.
+    Resource {
+        /// API group; empty for core.
+        group: String,
+        /// Plural.
+        resource: String,
+        /// Subresource; may be empty.
+        subresource: String,
+    },
+    /// A path that is no resource.
+    Path(String),
 }
 
-impl Action {
-    /// What a request does; `None` for what is open to everybody who is known.
-    pub fn of<'a>(route: &'a Route, method: &Method, watch: bool) -> Option<(Self, Option<&'a str>)> {
-        let (resource, namespace, name, subresource) = match route {
-            Route::Collection(c) => ((c.resource.kind.group, c.resource.kind.plural), c.namespace.as_deref(), None, ""),
-            Route::Object(c, name, part) => {
-                let subresource = match part {
-                    Part::Main => "",
-                    Part::Status => "status",
-                    Part::Finalize => "finalize",
-                };
-                let resource = (c.resource.kind.group, c.resource.kind.plural);
-                (resource, c.namespace.as_deref(), Some(name.as_str()), subresource)
+/// Something that a request does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Action {
+    /// For resources `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`; for paths the
+    /// method in small letters.
+    pub verb: String,
+    /// To what.
+    pub target: Target,
+}
+
+/// What a request does, and to which object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attributes {
+    /// What.
+    pub action: Action,
+    /// Where; `None` over all namespaces and for kinds without.
+    pub namespace: Option<String>,
+    /// To which one.
+    pub name: Option<String>,
+}
+
+impl Attributes {
+    /// Reads a request by the general form of paths, whether it is served or not: so nothing can be reached in a way
+    /// that rights do not know. `segments` are the path's, without escapes.
+    pub fn of(segments: &[String], method: &Method, watch: bool) -> Self {
+        let words: Vec<&str> = segments.iter().map(String::as_str).collect();
+        let (group, rest) = match words.as_slice() {
+            ["api", _, rest @ ..] if !rest.is_empty() => ("", rest),
+            ["apis", group, _, rest @ ..] if !rest.is_empty() => (*group, rest),
+            _ => {
+                let target = Target::Path(format!("/{}", segments.join("/")));
+                let action = Action { verb: method.as_str().to_ascii_lowercase(), target };
+                return Self { action, namespace: None, name: None };
             }
-            Route::Stream(namespace, name, stream) => {
-                let subresource = match stream {
-                    StreamName::Console => "console",
-                    StreamName::Vnc => "vnc",
-                    StreamName::PortForward => "portforward",
-                };
-                let resource = (SUBRESOURCES_GROUP, "virtualmachines");
-                (resource, Some(namespace.as_str()), Some(name.as_str()), subresource)
-            }
-            Route::Upload(_) => ((GROUP, "virtualimages"), None, None, "upload"),
-            _ => return None,
         };
+        let (namespace, rest) = match rest {
+            ["namespaces", _] | ["namespaces", _, "status" | "finalize"] => (None, rest),
+            ["namespaces", namespace, rest @ ..] if !rest.is_empty() => (Some((*namespace).to_owned()), rest),
+            _ => (None, rest),
+        };
+        let at = |index: usize| rest.get(index).copied().unwrap_or_default().to_owned();
+        let name = Some(at(1)).filter(|n| !n.is_empty());
+        let target = Target::Resource { group: group.to_owned(), resource: at(0), subresource: at(2) };
         let verb = match (method.as_str(), name.is_some()) {
             ("GET" | "HEAD", _) if watch => "watch",
             ("GET" | "HEAD", true) => "get",
@@ -122,108 +216,72 @@ impl Action {
             ("DELETE", false) => "deletecollection",
             _ => "update",
         };
-        let action = Self {
-            verb: verb.to_owned(),
-            group: resource.0.to_owned(),
-            resource: resource.1.to_owned(),
-            subresource: subresource.to_owned(),
-        };
-        Some((action, namespace))
-    }
-}
-
-impl Identity {
-    /// Refuses what it may not.
-    ///
-    /// # Errors
-    /// 403 in the usual words.
-    pub fn require(&self, action: &Action, namespace: Option<&str>) -> Result<(), Failure> {
-        if self.may(action) {
-            return Ok(());
-        }
-        let Action { verb, group, resource, subresource } = action;
-        let dot = if group.is_empty() { "" } else { "." };
-        let slash = if subresource.is_empty() { "" } else { "/" };
-        let place = match namespace {
-            Some(namespace) => format!("in the namespace {namespace:?}"),
-            None => "at the cluster scope".to_owned(),
-        };
-        let message = format!(
-            "{resource}{dot}{group} is forbidden: User {:?} cannot {verb} resource \"{resource}{slash}{subresource}\" in \
-             API group {group:?} {place}",
-            self.user
-        );
-        Err(Failure::new(StatusCode::FORBIDDEN, "Forbidden", message))
-    }
-
-    /// Whether it may.
-    pub fn may(&self, action: &Action) -> bool {
-        match self.role {
-            Role::Admin => true,
-            Role::View => {
-                let reads = matches!(action.verb.as_str(), "get" | "list" | "watch");
-                let about_self = action.verb == "create" && action.resource.starts_with("selfsubject");
-                let secret = action.group.is_empty() && matches!(action.resource.as_str(), "secrets" | "*");
-                let stream = action.group == SUBRESOURCES_GROUP;
-                about_self || (reads && !secret && !stream)
-            }
-        }
-    }
-
-    /// `status` of a SelfSubjectRulesReview.
-    pub fn rules(&self) -> Value {
-        let verbs: &[&str] = match self.role {
-            Role::Admin => &["*"],
-            Role::View => &["get", "list", "watch"],
-        };
-        let resources = match self.role {
-            Role::Admin => json!([{"verbs": verbs, "apiGroups": ["*"], "resources": ["*"]}]),
-            Role::View => {
-                let core: Vec<&str> =
-                    KINDS.iter().filter(|k| k.group.is_empty() && k.plural != "secrets").map(|k| k.plural).collect();
-                let groups = [GROUP, "events.k8s.io", "coordination.k8s.io", "apiextensions.k8s.io"];
-                json!([
-                    {"verbs": verbs, "apiGroups": groups, "resources": ["*"]},
-                    {"verbs": verbs, "apiGroups": [""], "resources": core},
-                    {"verbs": ["create"], "apiGroups": ["authorization.k8s.io", "authentication.k8s.io"],
-                        "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews"]},
-                ])
-            }
-        };
-        json!({
-            "resourceRules": resources,
-            "nonResourceRules": [{"verbs": verbs, "nonResourceURLs": ["*"]}],
-            "incomplete": false,
-        })
+        Self { action: Action { verb: verb.to_owned(), target }, namespace, name }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::apiserver::request;
+
+    fn told(method: &str, path: &str) -> String {
+        let attributes = Attributes::of(&request::segments(path).unwrap(), &method.parse().unwrap(), false);
+        let at = |part: &Option<String>| part.clone().unwrap_or_else(|| "-".to_owned());
+        let (namespace, name) = (at(&attributes.namespace), at(&attributes.name));
+        match attributes.action.target {
+            Target::Path(path) => format!("{} {path}", attributes.action.verb),
+            Target::Resource { group, resource, subresource } => {
+                format!("{} {group}:{resource}/{subresource} {namespace} {name}", attributes.action.verb)
+            }
+        }
+    }
 
     #[test]
-    fn what_roles_allow() {
-        let action = |verb: &str, group: &str, resource: &str| Action {
-            verb: verb.to_owned(),
-            group: group.to_owned(),
-            resource: resource.to_owned(),
-            subresource: String::new(),
-        };
-        let view = Identity { role: Role::View, ..Identity::owner() };
-        for (verb, group, resource, viewer) in [
-            ("list", "virtualization.deckhouse.io", "virtualmachines", true),
-            ("create", "virtualization.deckhouse.io", "virtualmachines", false),
-            ("list", "", "secrets", false),
-            ("watch", "", "events", true),
-            ("get", "subresources.virtualization.deckhouse.io", "virtualmachines", false),
-            ("create", "authorization.k8s.io", "selfsubjectaccessreviews", true),
-            ("deletecollection", "", "events", false),
-            ("*", "*", "*", false),
+    fn what_requests_do() {
+        for (method, path, want) in [
+            ("GET", "/apis/g/v1", "get /apis/g/v1"),
+            ("POST", "//upload//x", "post /upload/x"),
+            ("GET", "/api/v1/namespaces", "list :namespaces/ - -"),
+            ("PUT", "/api/v1/namespaces/a/finalize", "update :namespaces/finalize - a"),
+            ("DELETE", "/api/v1/namespaces/a", "delete :namespaces/ - a"),
+            ("GET", "/api/v1//namespaces/a/%73ecrets", "list :secrets/ a -"),
+            ("DELETE", "/apis/g/v1/namespaces/a/things", "deletecollection g:things/ a -"),
+            ("GET", "/apis/g/v1/namespaces/a/things/b/console", "get g:things/console a b"),
         ] {
-            let action = action(verb, group, resource);
-            assert_eq!(view.may(&action), viewer, "{action:?}");
-            assert!(Identity::owner().may(&action));
+            assert_eq!(told(method, path), want, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn who_may_be_somebody_else() {
+        let headers = |pairs: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            pairs.iter().for_each(|(k, v)| drop(headers.append(*k, v.parse().unwrap())));
+            headers
+        };
+        let view = Identity::new("anna", vec!["vmdeck:view".to_owned()]);
+        let told = |who: &Identity, pairs: &[(&'static str, &str)]| {
+            let found = who.impersonated(&headers(pairs)).map_err(|f| f.code().as_u16())?;
+            Ok::<_, u16>(found.map(|i| (i.user, i.role)))
+        };
+        let owner = Identity::owner();
+        let user = ("impersonate-user", "bob");
+        assert_eq!(told(&view, &[]), Ok(None));
+        assert_eq!(told(&view, &[user]), Err(403));
+        assert_eq!(told(&view, &[("impersonate-extra-scopes", "x")]), Err(403));
+        assert_eq!(told(&owner, &[user]), Ok(Some(("bob".to_owned(), None))));
+        for (groups, role) in [
+            (&["vmdeck:view"][..], Some(Role::View)),
+            (&["x", "vmdeck:view", "system:masters"], Some(Role::Admin)),
+            (&["x"], None),
+        ] {
+            let mut pairs = vec![user];
+            pairs.extend(groups.iter().map(|g| ("impersonate-group", *g)));
+            assert_eq!(told(&owner, &pairs), Ok(Some(("bob".to_owned(), role))));
+        }
+        for wrong in [&[("impersonate-group", "x")][..], &[user, user], &[user, ("impersonate-uid", "1")]] {
+            assert_eq!(told(&owner, wrong), Err(400), "{wrong:?}");
         }
     }
 }

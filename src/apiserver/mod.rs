@@ -14,6 +14,7 @@ mod apply_call;
 pub mod audit;
 mod audit_log;
 pub mod body;
+pub mod caller;
 pub mod core_kinds;
 pub mod decode;
 pub mod definitions;
@@ -23,6 +24,7 @@ mod documents;
 pub mod fixed;
 pub mod gc;
 pub mod identity;
+mod lasting;
 pub mod media;
 pub mod metadata;
 pub mod object;
@@ -34,6 +36,7 @@ pub mod protobuf;
 pub mod read;
 pub mod request;
 pub mod review;
+pub mod rights;
 pub mod select;
 pub mod serve;
 mod skim;
@@ -42,6 +45,7 @@ pub mod strategic;
 pub mod stream;
 mod tail;
 pub mod tls;
+pub mod tokens;
 pub mod upload;
 pub mod watch;
 pub mod write;
@@ -67,8 +71,9 @@ use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use crate::store::{Expect, Key, Store, Write, WriteError};
+use caller::Caller;
 use documents::{accept, document_response, openapi_document};
-use identity::{Action, Identity, Peer};
+use identity::{Attributes, Identity, Peer};
 use request::{Collection, Part, Query, Route};
 use status::Failure;
 use tail::Tail;
@@ -76,6 +81,7 @@ use tail::Tail;
 pub use audit::Audit;
 pub use serve::serve_unix;
 pub use tls::{Authority, Tls, serve_tls};
+pub use tokens::Tokens;
 
 /// Largest request body.
 const MAX_BODY: usize = 3 << 20;
@@ -98,6 +104,8 @@ pub struct Options {
     pub networks: Option<Vec<ipnet::Ipv4Net>>,
     /// Takes a line for each request from outside this process.
     pub audit: Option<Arc<Audit>>,
+    /// Bearer tokens; without them none is good.
+    pub tokens: Option<Arc<Tokens>>,
     /// Ends watches, streams and background work.
     pub shutdown: CancellationToken,
 }
@@ -110,6 +118,7 @@ impl Default for Options {
             uploads: None,
             networks: None,
             audit: None,
+            tokens: None,
             shutdown: CancellationToken::new(),
         }
     }
@@ -153,11 +162,12 @@ async fn entrance(State(api): State<Arc<Api>>, request: Request<Body>) -> Respon
     }
     let watch = is_watch(&parts.method, &Query::of(&parts.uri).unwrap_or_default());
     let id = uuid::Uuid::new_v4().to_string();
+    let caller = Caller::of(&parts, api.options.tokens.as_deref(), received);
     let audited = api.options.audit.clone().zip(parts.extensions.get::<Peer>().cloned());
     let audited =
         audited.map(|(audit, peer)| (audit, peer, parts.method.clone(), parts.uri.clone(), parts.headers.clone()));
 
-    let handled = AssertUnwindSafe(api.handle(parts, body)).catch_unwind().await;
+    let handled = AssertUnwindSafe(api.handle(&caller, parts, body)).catch_unwind().await;
     let mut response = match handled {
         Ok(Ok(response)) => response,
         Ok(Err(failure)) => failure.response(),
@@ -172,11 +182,9 @@ async fn entrance(State(api): State<Arc<Api>>, request: Request<Body>) -> Respon
     let named = response.extensions_mut().remove::<audit::Named>();
     let mut ending = None;
     if let Some((audit, peer, method, uri, headers)) = audited {
-        let route = request::route(uri.path()).ok();
-        let name = route.as_ref().and_then(|r| r.name()).or(named.as_ref().map(|n| n.0.as_str()));
-        let action = route.as_ref().and_then(|route| {
-            let (action, namespace) = Action::of(route, &method, watch)?;
-            Some((action, namespace, name))
+        let attributes = request::segments(uri.path()).ok().map(|s| Attributes::of(&s, &method, watch)).map(|mut a| {
+            a.name = a.name.or(named.map(|n| n.0));
+            a
         });
         ending = audit.record(&audit::Record {
             id: &id,
@@ -184,9 +192,9 @@ async fn entrance(State(api): State<Arc<Api>>, request: Request<Body>) -> Respon
             method: method.as_str(),
             uri: &uri,
             headers: &headers,
-            who: peer.identity.as_ref(),
+            caller: &caller,
             source: &peer.source,
-            action,
+            attributes,
             code: response.status().as_u16(),
             goes_on: goes_on(watch, response.status()),
         });
@@ -212,34 +220,67 @@ fn is_watch(method: &Method, query: &Query) -> bool {
 }
 
 impl Api {
-    async fn handle(self: &Arc<Self>, mut parts: Parts, body: Body) -> Result<Response<Body>, Failure> {
+    async fn handle(
+        self: &Arc<Self>,
+        caller: &Caller,
+        mut parts: Parts,
+        body: Body,
+    ) -> Result<Response<Body>, Failure> {
         self.started.get_or_try_init(|| self.start()).await?;
-        let route = request::route(parts.uri.path());
-        if let Ok(Route::Health) = route {
-            return health(&parts.method);
+        if let Some(failure) = &caller.refused {
+            return Err(failure.clone());
         }
-        if let Ok(Route::Version) = route {
-            return self.version(&parts);
+        let segments = request::segments(parts.uri.path());
+        let route = segments.as_ref().map_err(Failure::clone).and_then(|segments| request::route(segments));
+        if let (None, Ok(route @ (Route::Health | Route::Version))) = (caller.who(), &route) {
+            return self.public(route, &parts);
         }
-        let who = identify(&parts)?;
-        let route = route?;
-        let query = Query::of(&parts.uri)?;
+        let who = caller.who().ok_or_else(Failure::unauthorized)?;
+        let (segments, query) = (segments?, Query::of(&parts.uri)?);
         let watch = is_watch(&parts.method, &query);
-        if let Some((action, namespace)) = Action::of(&route, &parts.method, watch) {
-            who.require(&action, namespace)?;
-        }
-        if (watch || matches!(route, Route::Stream(..)))
+        let Attributes { action, namespace, .. } = Attributes::of(&segments, &parts.method, watch);
+        who.require(&action, namespace.as_deref())?;
+        let route = route?;
+        let stream = matches!(route, Route::Stream(..));
+        if (watch || stream)
             && let Some(tail) = parts.extensions.get::<Tail>()
         {
             tail.hold(self.places.take(&who.user)?);
         }
         let _slot = match route {
-            Route::Stream(..) | Route::Upload(_) => None,
-            _ if watch => None,
+            Route::Upload(_) => None,
+            _ if watch || stream => None,
             _ => Some(self.slot(&parts.method)?),
         };
+        if !watch && !stream {
+            let life = self.options.shutdown.clone();
+            return self.answer(route, who, &mut parts, &query, body, life).await;
+        }
+        let token = self.options.tokens.clone().zip(caller.token.clone());
+        let held = lasting::hold(token, &self.options.shutdown);
+        if let Route::Stream(namespace, name, stream) = route {
+            let streams = stream::Streams { store: &self.store, dialer: self.options.dialer.as_deref() };
+            return streams.open(&namespace, &name, stream, &mut parts, &query, held).await;
+        }
+        let response = self.answer(route, who, &mut parts, &query, body, held.life()).await?;
+        Ok(held.with(response))
+    }
+
+    /// `life` ends what lasts.
+    async fn answer(
+        self: &Arc<Self>,
+        route: Route,
+        who: &Identity,
+        parts: &mut Parts,
+        query: &Query,
+        body: Body,
+        life: CancellationToken,
+    ) -> Result<Response<Body>, Failure> {
+        let watch = is_watch(&parts.method, query);
         match route {
-            Route::Health | Route::Version => Err(Failure::no_such_path()),
+            Route::Health | Route::Version => self.public(&route, parts),
+            // Opened before, since it takes the connection.
+            Route::Stream(..) => Err(Failure::no_such_path()),
             Route::Discovery(path) => {
                 read_only(&parts.method)?;
                 let path: Vec<&str> = path.iter().map(String::as_str).collect();
@@ -248,12 +289,11 @@ impl Api {
             }
             Route::OpenApi(path) => {
                 read_only(&parts.method)?;
-                openapi_document(path, &query, &parts.headers).await
+                openapi_document(path, query, &parts.headers).await
             }
             Route::Fixed(fixed) => {
                 read_only(&parts.method)?;
-                let shutdown = self.options.shutdown.clone();
-                fixed::answer(&fixed, &query, media::wanted(&parts.headers)?, watch, shutdown)
+                fixed::answer(&fixed, query, media::wanted(&parts.headers)?, watch, life)
             }
             Route::Review(plural) => {
                 if parts.method != Method::POST {
@@ -261,14 +301,11 @@ impl Api {
                 }
                 let body = take(body).await?;
                 let review = media::object(&parts.headers, &body)?.object;
-                review::answer(plural, review, &who, media::wanted(&parts.headers)?)
+                review::answer(plural, review, who, media::wanted(&parts.headers)?)
             }
-            Route::Collection(collection) => self.collection(&collection, &parts, &query, body).await,
-            Route::Object(collection, name, part) => self.object(&collection, &name, part, &parts, &query, body).await,
-            Route::Stream(namespace, name, stream) => {
-                let dialer = self.options.dialer.as_deref();
-                let streams = stream::Streams { store: &self.store, dialer, shutdown: &self.options.shutdown };
-                streams.open(&namespace, &name, stream, &mut parts, &query).await
+            Route::Collection(collection) => self.collection(&collection, parts, query, body, life).await,
+            Route::Object(collection, name, part) => {
+                self.object(&collection, &name, part, parts, query, body, life).await
             }
             Route::Upload(token) => {
                 upload::receive(self.options.uploads.as_deref(), &token, &parts.method, &parts.headers, body).await
@@ -281,6 +318,11 @@ impl Api {
         let reads = matches!(*method, Method::GET | Method::HEAD);
         let slots = if reads { &self.reads } else { &self.writes };
         slots.try_acquire().map_err(|_| Failure::too_many_requests())
+    }
+
+    /// What anybody may ask.
+    fn public(&self, route: &Route, parts: &Parts) -> Result<Response<Body>, Failure> {
+        if matches!(route, Route::Version) { self.version(parts) } else { health(&parts.method) }
     }
 
     fn version(&self, parts: &Parts) -> Result<Response<Body>, Failure> {
@@ -324,12 +366,12 @@ impl Api {
         parts: &Parts,
         query: &Query,
         body: Body,
+        life: CancellationToken,
     ) -> Result<Response<Body>, Failure> {
         let wanted = media::wanted(&parts.headers)?;
         match parts.method {
             Method::GET | Method::HEAD if query.flag("watch")?.unwrap_or(false) => {
-                let shutdown = self.options.shutdown.clone();
-                watch::watch(&self.store, collection, None, query, wanted, shutdown).await
+                watch::watch(&self.store, collection, None, query, wanted, life).await
             }
             Method::GET | Method::HEAD => read::list(&self.store, collection, query, wanted).await,
             Method::POST => {
@@ -354,13 +396,13 @@ impl Api {
         parts: &Parts,
         query: &Query,
         body: Body,
+        life: CancellationToken,
     ) -> Result<Response<Body>, Failure> {
         let wanted = media::wanted(&parts.headers)?;
         let headers = &parts.headers;
         match (&parts.method, part) {
             (&Method::GET | &Method::HEAD, Part::Main) if query.flag("watch")?.unwrap_or(false) => {
-                let shutdown = self.options.shutdown.clone();
-                watch::watch(&self.store, collection, Some(name), query, wanted, shutdown).await
+                watch::watch(&self.store, collection, Some(name), query, wanted, life).await
             }
             (&Method::GET | &Method::HEAD, Part::Main | Part::Status) => {
                 read::get(&self.store, collection, name, query, wanted).await
@@ -394,24 +436,6 @@ async fn take(body: Body) -> Result<Bytes, Failure> {
         Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => Err(Failure::too_large(MAX_BODY)),
         Err(error) => Err(Failure::bad_request(format!("the body could not be read: {error}"))),
     }
-}
-
-/// Who asks. Without a word from a listener the request comes from this process. Bearer tokens are not issued, so one
-/// is always wrong.
-fn identify(parts: &Parts) -> Result<Identity, Failure> {
-    if parts.headers.contains_key(header::AUTHORIZATION) {
-        return Err(Failure::unauthorized());
-    }
-    let who = match parts.extensions.get::<Peer>() {
-        Some(peer) => peer.identity.clone().ok_or_else(Failure::unauthorized)?,
-        None => Identity::owner(),
-    };
-    // To pass over these would be to act with more rights than were asked for.
-    if parts.headers.keys().any(|name| name.as_str().starts_with("impersonate-")) {
-        let message = "impersonation is not supported by this server";
-        return Err(Failure::new(StatusCode::FORBIDDEN, "Forbidden", message));
-    }
-    Ok(who)
 }
 
 fn read_only(method: &Method) -> Result<(), Failure> {

@@ -124,36 +124,32 @@ pub enum Route {
     Upload(String),
 }
 
-impl Route {
-    /// The name of the one object that it is about.
-    pub fn name(&self) -> Option<&str> {
-        match self {
-            Self::Object(_, name, _) | Self::Stream(_, name, _) => Some(name),
-            _ => None,
-        }
-    }
-}
-
 const REVIEWS: [(&str, &str); 3] = [
     ("authorization.k8s.io", "selfsubjectaccessreviews"),
     ("authorization.k8s.io", "selfsubjectrulesreviews"),
     ("authentication.k8s.io", "selfsubjectreviews"),
 ];
 
-/// Reads a path.
+/// The segments of a path, without their escapes.
 ///
 /// # Errors
-/// 404 for what is not served, 400 for a path that is not well-formed.
-pub fn route(path: &str) -> Result<Route, Failure> {
-    let segments: Vec<String> =
-        path.split('/').filter(|s| !s.is_empty()).map(decode_segment).collect::<Result<_, _>>()?;
+/// 400 for a path that is not well-formed.
+pub fn segments(path: &str) -> Result<Vec<String>, Failure> {
+    path.split('/').filter(|s| !s.is_empty()).map(decode_segment).collect()
+}
+
+/// Reads the segments of a path.
+///
+/// # Errors
+/// 404 for what is not served.
+pub fn route(segments: &[String]) -> Result<Route, Failure> {
     let words: Vec<&str> = segments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["version"] => Ok(Route::Version),
         ["healthz" | "livez" | "readyz"] | ["healthz" | "livez" | "readyz", "ping"] => Ok(Route::Health),
         ["upload", token] => Ok(Route::Upload((*token).to_owned())),
         ["openapi", ..] => Ok(Route::OpenApi(segments[1..].to_vec())),
-        ["api"] | ["apis"] | ["api", "v1"] | ["apis", _] | ["apis", _, _] => Ok(Route::Discovery(segments)),
+        ["api"] | ["apis"] | ["api", "v1"] | ["apis", _] | ["apis", _, _] => Ok(Route::Discovery(segments.to_vec())),
         ["api", "v1", "services"] | ["api", "v1", "namespaces", _, "services"] => fixed(FixedKind::Service, None),
         ["api", "v1", "namespaces", _, "services", name] => fixed(FixedKind::Service, Some(name)),
         ["api", "v1", "pods"] | ["api", "v1", "namespaces", _, "pods"] => fixed(FixedKind::Pod, None),
@@ -373,7 +369,7 @@ mod tests {
     use super::*;
 
     fn told(path: &str) -> String {
-        match route(path) {
+        match segments(path).and_then(|segments| route(&segments)) {
             Ok(Route::Collection(c)) => format!("{} in {:?}", c.resource.kind.plural, c.namespace),
             Ok(Route::Object(c, name, part)) => {
                 format!("{} in {:?}: {name} {part:?}", c.resource.kind.plural, c.namespace)

@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::http::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::identity::{Action, Identity};
+use super::identity::{Action, Identity, Target};
 use super::media::{self, Wanted};
 use super::object::{self, Object};
 use super::status::Failure;
@@ -29,7 +29,7 @@ pub fn answer(plural: &str, mut review: Object, who: &Identity, wanted: Wanted) 
     }
     let status = match kind {
         "SelfSubjectAccessReview" => access(&review, who)?,
-        "SelfSubjectRulesReview" => who.rules(),
+        "SelfSubjectRulesReview" => who.rights().told(),
         _ => json!({"userInfo": {"username": who.user, "groups": who.groups}}),
     };
     object::metadata_mut(&mut review).entry("creationTimestamp").or_insert(Value::Null);
@@ -45,21 +45,23 @@ fn access(review: &Object, who: &Identity) -> Result<Value, Failure> {
     let action = match (resource, path) {
         (Some(a), None) => Action {
             verb: text(a, "verb"),
-            group: text(a, "group"),
-            resource: text(a, "resource"),
-            subresource: text(a, "subresource"),
+            target: Target::Resource {
+                group: text(a, "group"),
+                resource: text(a, "resource"),
+                subresource: text(a, "subresource"),
+            },
         },
-        (None, Some(a)) => Action { verb: text(a, "verb"), ..Action::default() },
+        (None, Some(a)) => Action { verb: text(a, "verb"), target: Target::Path(text(a, "path")) },
         _ => {
             return Err(Failure::bad_request(
                 "spec: exactly one of resourceAttributes or nonResourceAttributes is needed",
             ));
         }
     };
-    let allowed = who.may(&action);
-    Ok(if allowed {
-        json!({"allowed": true, "reason": format!("{} has the role {}", who.user, who.role)})
+    let role = who.role.map_or_else(|| "no role".to_owned(), |role| format!("the role {role}"));
+    Ok(if who.may(&action) {
+        json!({"allowed": true, "reason": format!("{} has {role}", who.user)})
     } else {
-        json!({"allowed": false, "reason": format!("the role {} does not allow it", who.role)})
+        json!({"allowed": false, "reason": format!("{} has {role}, which does not allow it", who.user)})
     })
 }

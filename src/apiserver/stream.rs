@@ -17,8 +17,8 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
-use tokio_util::sync::CancellationToken;
 
+use super::lasting::Held;
 use super::media;
 use super::object;
 use super::request::{Query, StreamName};
@@ -43,12 +43,11 @@ pub struct Streams<'a> {
     pub store: &'a Store,
     /// Who opens streams.
     pub dialer: Option<&'a dyn StreamDialer>,
-    /// Ends streams.
-    pub shutdown: &'a CancellationToken,
 }
 
 impl Streams<'_> {
-    /// Answers a request for a stream. Everything that can be refused is refused before the upgrade.
+    /// Answers a request for a stream. Everything that can be refused is refused before the upgrade. The stream keeps
+    /// `held` and ends with it.
     ///
     /// # Errors
     /// 404 for a machine that does not exist, 400 when it is not a websocket or the machine is not running yet, 500
@@ -60,6 +59,7 @@ impl Streams<'_> {
         stream: StreamName,
         parts: &mut Parts,
         query: &Query,
+        held: Held,
     ) -> Result<Response<Body>, Failure> {
         let (method, headers) = (parts.method.clone(), &parts.headers);
         if !matches!(method, Method::GET | Method::POST) {
@@ -86,7 +86,7 @@ impl Streams<'_> {
             .remove::<OnUpgrade>()
             .ok_or_else(|| Failure::bad_request("Upgrade request required: this connection cannot be upgraded"))?;
         let tail = parts.extensions.remove::<Tail>();
-        let serving = serve(upgrade, line, self.shutdown.clone());
+        let serving = serve(upgrade, line, held);
         tokio::spawn(async move {
             serving.await;
             drop(tail);
@@ -166,11 +166,12 @@ enum End {
     Machine,
     /// The client said so, or is gone.
     Client,
-    /// The server stops.
-    Shutdown,
+    /// The server stops, or the client's token ended.
+    Over,
 }
 
-async fn serve(upgrade: OnUpgrade, line: Box<dyn DuplexStream>, shutdown: CancellationToken) {
+async fn serve(upgrade: OnUpgrade, line: Box<dyn DuplexStream>, held: Held) {
+    let life = held.life();
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => return tracing::debug!(%error, "a stream was not taken up"),
@@ -182,13 +183,16 @@ async fn serve(upgrade: OnUpgrade, line: Box<dyn DuplexStream>, shutdown: Cancel
     let end = tokio::select! {
         end = outward(from_machine, &mut sink) => end,
         end = inward(source, to_machine) => end,
-        () = shutdown.cancelled() => End::Shutdown,
+        () = life.cancelled() => End::Over,
     };
     let frame = match end {
         End::Client => None,
         End::Machine => Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }),
         // Not "going away": clients take that for somebody else having taken the stream over.
-        End::Shutdown => Some(CloseFrame { code: CloseCode::Restart, reason: "the server is stopping".into() }),
+        End::Over => Some(CloseFrame {
+            code: CloseCode::Restart,
+            reason: "the server is stopping, or the right to be here has ended".into(),
+        }),
     };
     // The client may be gone already.
     tokio::time::timeout(Duration::from_secs(2), sink.send(Message::Close(frame))).await.ok();

@@ -253,7 +253,7 @@ async fn requests_from_outside_are_audited_and_need_rights() {
     let path = log.path().join("audit.log");
     let audit = Some(Arc::new(Audit::open(&path).unwrap()));
     let server = Server::with(Options { audit, ..Options::default() });
-    let viewer = Identity { user: "anna".to_owned(), groups: Vec::new(), role: identity::Role::View };
+    let viewer = Identity::new("anna", vec!["vmdeck:view".to_owned()]);
     for (identity, method, uri, want) in [
         (None, "GET", "/version", 200),
         (None, "GET", CM, 401),

@@ -13,7 +13,7 @@ mod power;
 pub mod target;
 
 pub use connect::{ConsoleArgs, CopyArgs, PortForwardArgs, SshArgs, SshOptions, UploadArgs, VncArgs};
-pub use host::{HostArgs, HostCommand, InstallArgs, StartArgs};
+pub use host::{HostArgs, HostCommand, InstallArgs, KubeconfigArgs, RoleWord, StartArgs, TokenCommand};
 pub use objects::{
     ApplyArgs, CreateArgs, DeleteArgs, DescribeArgs, EditArgs, GetArgs, MetaArgs, PatchArgs, PatchKind, Validate,
     WaitArgs,
@@ -113,7 +113,10 @@ pub enum Command {
     /// Print the kinds as CustomResourceDefinition manifests
     Crds,
     /// Print the kubeconfig of this computer's TLS port, for kubectl and others
-    Kubeconfig,
+    ///
+    /// Without options it is the owner's, who may do everything. With --user, --role, --token or --duration new
+    /// credentials are made: a client certificate of this host's authority, or a token.
+    Kubeconfig(KubeconfigArgs),
     /// Print a shell's completion script
     Completion {
         /// Which shell

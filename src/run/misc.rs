@@ -32,19 +32,6 @@ pub fn crds() -> Result<(), Failure> {
     Ok(())
 }
 
-/// `kubeconfig`: the file that the daemon writes beside its TLS port.
-pub fn kubeconfig(paths: &Paths) -> Result<(), Failure> {
-    let file = paths.state.join("kubeconfig");
-    match std::fs::read(&file) {
-        Ok(text) => out::bytes(&text),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Failure::new(format!(
-            "this host has no TLS port\nSet listen = \"127.0.0.1:6443\" under [host] in {} and run \"vmdeck host restart\".",
-            paths.settings_file().display()
-        ))),
-        Err(e) => Err(Failure::new(format!("cannot read {}: {e}", file.display()))),
-    }
-}
-
 /// `version`.
 pub async fn version(client_only: bool, global: &Global, paths: &Paths) -> Result<(), Failure> {
     out::line(&format!("vmdeck {}", env!("CARGO_PKG_VERSION")))?;

@@ -81,7 +81,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Command::Completion { shell }) => out::bytes(&crate::cli::completion(shell)),
         Some(Command::Man) => out::bytes(&crate::cli::man()?),
         Some(Command::Crds) => misc::crds(),
-        Some(Command::Kubeconfig) => misc::kubeconfig(&paths),
+        Some(Command::Kubeconfig(args)) => host::kubeconfig(&paths, &args),
         Some(Command::ApiResources) => misc::api_resources(),
         Some(Command::Host(args)) => host::run(args, &paths),
         Some(command) => one_shot(cli.global, command, &paths),
@@ -126,7 +126,7 @@ fn one_shot(global: Global, command: Command, paths: &Paths) -> Result<(), Failu
             Command::Host(_)
             | Command::ApiResources
             | Command::Crds
-            | Command::Kubeconfig
+            | Command::Kubeconfig(_)
             | Command::Completion { .. }
             | Command::Man
             | Command::Version { .. } => Ok(()),

@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Write as _};
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,15 +14,19 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     SanType, date_time_ymd,
 };
+use serde_json::json;
 
 use crate::apiserver::identity::Role;
 
 /// Name of the authority. Part of what ties certificates to it: never changes.
 const NAME: &str = "vmdeck";
-/// Days for which the authority's own certificate is valid.
-const AUTHORITY_DAYS: i64 = 3650;
-/// Days for which the server's certificate is valid.
-pub(super) const SERVER_DAYS: i64 = 365;
+const DAY: Duration = Duration::from_secs(86_400);
+/// How long the authority's own certificate is valid.
+const AUTHORITY_LIFE: Duration = DAY.saturating_mul(3650);
+/// How long the server's certificate is valid.
+pub(super) const SERVER_LIFE: Duration = DAY.saturating_mul(365);
+/// Clocks may differ by this.
+const CLOCKS: Duration = DAY;
 
 /// What goes wrong with keys and certificates.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +42,9 @@ pub enum TlsError {
     /// A key or certificate could not be made or read.
     #[error("certificate: {0}")]
     Certificate(#[from] rcgen::Error),
+    /// A user cannot be called so.
+    #[error("{0:?} cannot be a user's name in a certificate: up to 64 bytes, not beginning with \"system:\"")]
+    User(String),
     /// TLS does not take them.
     #[error("TLS: {0}")]
     Tls(String),
@@ -59,6 +67,14 @@ pub struct Identified {
     pub key: String,
     /// DER (PKCS#8).
     pub key_der: Vec<u8>,
+}
+
+/// By what a client shows who it is.
+pub enum Credential {
+    /// A certificate of the authority.
+    Certificate(Identified),
+    /// A bearer token.
+    Token(String),
 }
 
 impl Authority {
@@ -112,23 +128,26 @@ impl Authority {
         }
         params.distinguished_name.push(DnType::CommonName, "vmdeck host");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        self.sign(params, SERVER_DAYS)
+        self.sign(params, SERVER_LIFE)
     }
 
     /// A certificate for a client.
     ///
     /// # Errors
-    /// [`TlsError::Certificate`].
-    pub fn client(&self, user: &str, role: Role, days: i64) -> Result<Identified, TlsError> {
+    /// [`TlsError::Certificate`]; [`TlsError::User`] for a name that cannot be one.
+    pub fn client(&self, user: &str, role: Role, life: Duration) -> Result<Identified, TlsError> {
+        if user.is_empty() || user.len() > 64 || user.starts_with("system:") || user.chars().any(char::is_control) {
+            return Err(TlsError::User(user.to_owned()));
+        }
         let mut params = CertificateParams::new(Vec::new())?;
         params.distinguished_name.push(DnType::CommonName, user);
         params.distinguished_name.push(DnType::OrganizationName, role.group());
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        self.sign(params, days)
+        self.sign(params, life)
     }
 
-    fn sign(&self, mut params: CertificateParams, days: i64) -> Result<Identified, TlsError> {
-        set_validity(&mut params, days);
+    fn sign(&self, mut params: CertificateParams, life: Duration) -> Result<Identified, TlsError> {
+        set_validity(&mut params, life);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;
@@ -145,17 +164,20 @@ impl Authority {
     /// A kubeconfig with which stock clients reach `server` (`https://127.0.0.1:PORT`).
     ///
     /// # Errors
-    /// [`TlsError::Certificate`].
-    pub fn kubeconfig(&self, server: &str, user: &str, role: Role, days: i64) -> Result<String, TlsError> {
-        let client = self.client(user, role, days)?;
+    /// [`TlsError::Tls`].
+    pub fn kubeconfig(&self, server: &str, user: &str, credential: &Credential) -> Result<String, TlsError> {
         let data = |pem: &str| STANDARD.encode(pem);
-        let config = serde_json::json!({
+        let shown = match credential {
+            Credential::Token(token) => json!({"token": token}),
+            Credential::Certificate(client) => json!({
+                "client-certificate-data": data(&client.certificate), "client-key-data": data(&client.key)}),
+        };
+        let config = json!({
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": NAME, "cluster": {
                 "server": server, "certificate-authority-data": data(&self.certificate)}}],
-            "users": [{"name": user, "user": {
-                "client-certificate-data": data(&client.certificate), "client-key-data": data(&client.key)}}],
+            "users": [{"name": user, "user": shown}],
             "contexts": [{"name": NAME, "context": {"cluster": NAME, "user": user, "namespace": "default"}}],
             "current-context": NAME,
         });
@@ -174,21 +196,20 @@ fn authority_params() -> CertificateParams {
 
 fn write_certificate(key: &KeyPair, path: &Path) -> Result<String, TlsError> {
     let mut params = authority_params();
-    set_validity(&mut params, AUTHORITY_DAYS);
+    set_validity(&mut params, AUTHORITY_LIFE);
     let pem = params.self_signed(key)?.pem();
     write_new(path, pem.as_bytes())?;
     Ok(pem)
 }
 
-/// Valid from yesterday, so that clocks may differ a little, for so many days.
-fn set_validity(params: &mut CertificateParams, days: i64) {
-    let day = |offset: i64| {
-        let date = jiff::Zoned::now().with_time_zone(jiff::tz::TimeZone::UTC).date();
-        let date = date.saturating_add(jiff::Span::new().try_days(offset).unwrap_or_default());
-        date_time_ymd(i32::from(date.year()), date.month().unsigned_abs(), date.day().unsigned_abs())
-    };
-    params.not_before = day(-1);
-    params.not_after = day(days);
+/// Valid from a little before now, for so long.
+fn set_validity(params: &mut CertificateParams, life: Duration) {
+    let epoch = date_time_ymd(1970, 1, 1);
+    let now = Duration::from_secs(jiff::Timestamp::now().as_second().unsigned_abs());
+    // Certificates know no later year than 9999.
+    let longest = DAY.saturating_mul(365 * 7000);
+    params.not_before = epoch + now.saturating_sub(CLOCKS);
+    params.not_after = epoch + now.saturating_add(life).min(longest);
 }
 
 /// Writes a file that must not exist yet, for the owner only.

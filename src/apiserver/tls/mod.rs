@@ -22,10 +22,10 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::identity::{Identity, Peer, Role};
+use super::identity::{Identity, Peer};
 use super::serve::{self, CONNECTIONS, GRACE};
 
-pub use authority::{Authority, Identified, TlsError, write_private};
+pub use authority::{Authority, Credential, Identified, TlsError, write_private};
 
 /// Longest time for a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -76,10 +76,9 @@ struct Certificates {
 
 impl Certificates {
     fn current(&self) -> Result<Arc<CertifiedKey>, TlsError> {
-        const RENEW_AFTER: Duration = Duration::from_secs(86_400 * (authority::SERVER_DAYS as u64) / 2);
         let mut present = self.present.lock();
         match &*present {
-            Some((made, key)) if made.elapsed() < RENEW_AFTER => Ok(Arc::clone(key)),
+            Some((made, key)) if made.elapsed() < authority::SERVER_LIFE / 2 => Ok(Arc::clone(key)),
             _ => {
                 let made = self.authority.server(&self.names)?;
                 let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.key_der));
@@ -154,15 +153,13 @@ pub async fn serve_tls(listener: TcpListener, router: Router, tls: Tls, shutdown
 /// Who a verified certificate is for.
 fn identity(certificate: &[u8]) -> Option<Identity> {
     let subject = subject::of(certificate)?;
-    let role = subject.organizations.iter().find_map(|group| Role::of_group(group))?;
-    let mut groups = subject.organizations;
-    groups.push("system:authenticated".to_owned());
-    Some(Identity { user: subject.common_name, groups, role })
+    Some(Identity::new(&subject.common_name, subject.organizations)).filter(|who| !who.user.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::apiserver::identity::Role;
 
     #[test]
     fn an_authority_is_kept_and_its_clients_are_known() {
@@ -171,11 +168,15 @@ mod tests {
         let again = Authority::open(&dir.path().join("tls")).unwrap();
         assert_eq!(first.certificate(), again.certificate());
         for (role, group) in [(Role::Admin, "system:masters"), (Role::View, "vmdeck:view")] {
-            let client = again.client("anna", role, 30).unwrap();
+            let client = again.client("anna", role, Duration::from_secs(3600)).unwrap();
             let identity = identity(&client.certificate_der).unwrap();
-            assert_eq!((identity.user.as_str(), identity.role, identity.groups[0].as_str()), ("anna", role, group));
+            assert_eq!(
+                (identity.user.as_str(), identity.role, identity.groups[0].as_str()),
+                ("anna", Some(role), group)
+            );
         }
-        let config = again.kubeconfig("https://127.0.0.1:6443", "admin", Role::Admin, 30).unwrap();
+        let client = again.client("admin", Role::Admin, Duration::from_secs(3600)).unwrap();
+        let config = again.kubeconfig("https://127.0.0.1:6443", "admin", &Credential::Certificate(client)).unwrap();
         assert!(config.contains("https://127.0.0.1:6443") && config.contains("client-key-data"), "{config}");
         Tls::new(again, vec!["node".to_owned()]).unwrap();
     }

@@ -23,7 +23,7 @@ use super::super::failure::Failure;
 use super::lock::{Lock, LockError};
 use super::log::{LogFile, filter};
 use super::streams::{Dialer, Uploads};
-use super::{private_dir, start, status, tls};
+use super::{private_dir, start, status, tls, token};
 
 /// Longest path of a unix socket, without the end mark.
 const SOCKET_PATH_MAX: usize = 107;
@@ -114,6 +114,7 @@ async fn serve(paths: &Paths, foreground: bool) -> Result<(), Failure> {
         uploads: Some(Arc::new(Uploads::new(Arc::clone(&host)))),
         networks: Some(settings.host.virtual_machine_cidrs.clone()),
         audit: Some(Arc::clone(&audit)),
+        tokens: Some(Arc::new(apiserver::Tokens::at(&token::file(paths)))),
         shutdown: shutdown.clone(),
         ..apiserver::Options::default()
     };
@@ -121,17 +122,19 @@ async fn serve(paths: &Paths, foreground: bool) -> Result<(), Failure> {
     let api = apiserver::router(store.clone(), options);
     // Ends before the API does, which the controllers use to the last.
     let settle = CancellationToken::new();
-    let mut reconcilers =
-        tokio::spawn(reconcile(api.clone(), Arc::clone(&host), paths, &settings, store_name, settle.clone()));
     let secure = match settings.host.listen {
-        Some(address) => {
-            let (listener, tls) = tls::open(paths, address, &node_name(&settings, &host)).await?;
-            tracing::info!(%address, kubeconfig = %paths.state.join("kubeconfig").display(), "serving TLS");
-            // Only the API: what the daemon tells of itself is for its owner.
-            Some(tokio::spawn(apiserver::serve_tls(listener, api.clone(), tls, shutdown.clone())))
-        }
+        Some(address) => Some(tls::open(paths, address, &node_name(&settings, &host)).await?),
         None => None,
     };
+    let bound = secure.as_ref().map(|(listener, _)| listener.local_addr()).transpose()?;
+    let upload = controller::UploadBase { socket: paths.api_socket(), external: bound.map(tls::url) };
+    let mut reconcilers =
+        tokio::spawn(reconcile(api.clone(), Arc::clone(&host), paths, &settings, store_name, upload, settle.clone()));
+    let secure = secure.map(|(listener, tls)| {
+        tracing::info!(address = ?bound, kubeconfig = %paths.state.join("kubeconfig").display(), "serving TLS");
+        // Only the API: what the daemon tells of itself is for its owner.
+        tokio::spawn(apiserver::serve_tls(listener, api.clone(), tls, shutdown.clone()))
+    });
     let settling = store.clone();
     let account = Arc::new(Account { started, store, audit, spared: spared_file(paths), host });
     let router = axum::Router::new()
@@ -201,13 +204,14 @@ fn reconcile(
     paths: &Paths,
     settings: &Settings,
     store: String,
+    upload: controller::UploadBase,
     shutdown: CancellationToken,
 ) -> impl Future<Output = Result<(), String>> + Send + use<> {
     let options = controller::Options {
         cidrs: settings.host.virtual_machine_cidrs.clone(),
         node_name: node_name(settings, &host),
         lease_retention: Duration::from_secs(settings.host.lease_retention_seconds),
-        upload: controller::UploadBase { socket: paths.api_socket(), external: None },
+        upload,
         upload_timeout: UPLOAD_TIMEOUT,
         store,
         spared: spared_file(paths),

@@ -12,14 +12,17 @@ mod backup;
 mod daemon;
 mod dial;
 mod install;
+mod kubeconfig;
 mod lock;
 mod log;
 mod start;
 mod status;
 mod streams;
 mod tls;
+mod token;
 
 pub use dial::tunnel;
+pub use kubeconfig::kubeconfig;
 pub use start::start_in_background;
 
 /// Runs `vmdeck host ...`.
@@ -35,6 +38,7 @@ pub fn run(args: HostArgs, paths: &Paths) -> Result<(), Failure> {
         HostCommand::Status => small_runtime()?.block_on(status::run(paths)),
         HostCommand::Backup(args) => backup::backup(paths, &args.file),
         HostCommand::Restore(args) => backup::restore(paths, &args.file),
+        HostCommand::Token(args) => token::run(paths, args.command),
         HostCommand::Install(args) => install::run(paths, args.print),
         HostCommand::Dial => dial::run(paths),
     }

@@ -2,18 +2,19 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 
 use crate::apiserver::identity::Role;
-use crate::apiserver::tls::{TlsError, write_private};
+use crate::apiserver::tls::{Credential, TlsError, write_private};
 use crate::apiserver::{Authority, Tls};
 use crate::config::Paths;
 
 use super::super::failure::Failure;
 
-/// Days for which the written kubeconfig is good; it is written anew at each start.
-const KUBECONFIG_DAYS: i64 = 365;
+/// How long the written kubeconfig is good; it is written anew at each start.
+const KUBECONFIG_LIFE: Duration = Duration::from_secs(365 * 86_400);
 
 /// Binds `address`, which must be of this computer only, and writes `kubeconfig` into the state directory: with it
 /// kubectl and the like are the owner.
@@ -32,9 +33,15 @@ pub async fn open(paths: &Paths, address: SocketAddr, node: &str) -> Result<(Tcp
     Ok((listener, tls))
 }
 
+/// Under which the port is reached.
+pub fn url(bound: SocketAddr) -> String {
+    format!("https://{bound}")
+}
+
 fn prepare(state: &Path, bound: SocketAddr, node: String) -> Result<Tls, TlsError> {
     let authority = Authority::open(&state.join("tls"))?;
-    let config = authority.kubeconfig(&format!("https://{bound}"), "admin", Role::Admin, KUBECONFIG_DAYS)?;
+    let credential = Credential::Certificate(authority.client("admin", Role::Admin, KUBECONFIG_LIFE)?);
+    let config = authority.kubeconfig(&url(bound), "admin", &credential)?;
     write_private(&state.join("kubeconfig"), &config)?;
     Tls::new(authority, vec![node])
 }
