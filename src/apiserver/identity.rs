@@ -257,7 +257,9 @@ mod tests {
     fn who_may_be_somebody_else() {
         let headers = |pairs: &[(&'static str, &str)]| {
             let mut headers = HeaderMap::new();
-            pairs.iter().for_each(|(k, v)| drop(headers.append(*k, v.parse().unwrap())));
+            for (name, value) in pairs {
+                headers.append(*name, value.parse().unwrap());
+            }
             headers
         };
         let view = Identity::new("anna", vec!["vmdeck:view".to_owned()]);

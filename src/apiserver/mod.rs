@@ -51,6 +51,8 @@ pub mod watch;
 pub mod write;
 
 #[cfg(test)]
+mod rights_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tests_limits;

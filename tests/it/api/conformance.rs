@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use vmdeck::apiserver::Authority;
@@ -45,7 +46,7 @@ fn over_tls() {
     };
     file("--ca", "ca.crt", authority.certificate());
     for (role, who) in [(Role::Admin, ""), (Role::View, "viewer-")] {
-        let client = authority.client("conformance", role, 1).unwrap();
+        let client = authority.client("conformance", role, Duration::from_secs(86_400)).unwrap();
         file(&format!("--{who}cert"), &format!("{who}client.crt"), &client.certificate);
         file(&format!("--{who}key"), &format!("{who}client.key"), &client.key);
     }
