@@ -256,7 +256,10 @@ impl Format {
             Self::Yaml { managed } => out::data(&print::yaml(&tidy(object, *managed))),
             Self::Json { managed } => out::data(&print::json(&tidy(object, *managed))),
             Self::Name => out::block(&items(object).map(name_line).collect::<Vec<_>>().join("\n")),
-            Self::JsonPath(template) => out::data(&template.render(object)),
+            Self::JsonPath(template) => {
+                let text = template.render(object).map_err(|e| Failure::new(format!("-o jsonpath: {e}")))?;
+                out::data(&text)
+            }
             Self::Custom(columns) => {
                 let mut rows = vec![columns.iter().map(|(h, _)| h.clone()).collect::<Vec<_>>()];
                 rows.extend(items(object).map(|o| columns.iter().map(|(_, p)| custom_cell(p, o)).collect()));

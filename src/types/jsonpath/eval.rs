@@ -1,25 +1,61 @@
 //! Evaluation: from steps and a document to the selected values.
 
+use std::cell::Cell;
 use std::cmp::Ordering;
 
 use serde_json::Value;
 
 use super::{Comparison, Condition, Operand, Step};
 
+/// Values that one evaluation may look at. A path like `..*@..*@` selects more with every step, without end; a list of
+/// 50,000 objects with ten columns stays below.
+pub(super) const BUDGET: usize = 1 << 22;
+
+/// What is left of an evaluation's budget. When it is used up, nothing more is selected.
+pub(super) struct Budget(Cell<usize>);
+
+impl Budget {
+    pub(super) fn new() -> Self {
+        Self(Cell::new(BUDGET))
+    }
+
+    /// Whether something may be missing.
+    pub(super) fn is_used_up(&self) -> bool {
+        self.0.get() == 0
+    }
+
+    /// Takes one step; false when there is none left.
+    fn spend(&self) -> bool {
+        let left = self.0.get();
+        self.0.set(left.saturating_sub(1));
+        left > 0
+    }
+}
+
 /// The values that `steps` select, starting at `current` inside `root`.
-pub(super) fn walk<'a>(steps: &[Step], root: &'a Value, current: &'a Value) -> Vec<&'a Value> {
+pub(super) fn walk<'a>(steps: &[Step], root: &'a Value, current: &'a Value, budget: &Budget) -> Vec<&'a Value> {
     let mut found = vec![current];
     for step in steps {
         let mut next = Vec::new();
         for value in found {
-            select(step, root, current, value, &mut next);
+            select(step, root, current, value, budget, &mut next);
         }
         found = next;
     }
     found
 }
 
-fn select<'a>(step: &Step, root: &'a Value, current: &'a Value, value: &'a Value, out: &mut Vec<&'a Value>) {
+fn select<'a>(
+    step: &Step,
+    root: &'a Value,
+    current: &'a Value,
+    value: &'a Value,
+    budget: &Budget,
+    out: &mut Vec<&'a Value>,
+) {
+    if !budget.spend() {
+        return;
+    }
     match step {
         Step::Root => out.push(root),
         Step::Current => out.push(current),
@@ -37,14 +73,17 @@ fn select<'a>(step: &Step, root: &'a Value, current: &'a Value, value: &'a Value
                 slice(items, *start, *end, *step, out);
             }
         }
-        Step::Wildcard => out.extend(children(value)),
-        Step::Recursive => descend(value, out),
+        Step::Wildcard => out.extend(children(value).take_while(|_| budget.spend())),
+        Step::Recursive => descend(value, budget, out),
         Step::Union(parts) => {
             for part in parts {
-                select(part, root, current, value, out);
+                select(part, root, current, value, budget, out);
             }
         }
-        Step::Filter(condition) => out.extend(children(value).filter(|item| holds(condition, root, item))),
+        Step::Filter(condition) => {
+            let items = children(value).take_while(|_| budget.spend());
+            out.extend(items.filter(|item| holds(condition, root, item, budget)));
+        }
     }
 }
 
@@ -78,34 +117,34 @@ fn children(value: &Value) -> Box<dyn Iterator<Item = &Value> + '_> {
 }
 
 /// The value and all containers below it, parents first. Depth is bounded by the JSON reader.
-fn descend<'a>(value: &'a Value, out: &mut Vec<&'a Value>) {
+fn descend<'a>(value: &'a Value, budget: &Budget, out: &mut Vec<&'a Value>) {
     let mut below = children(value).peekable();
-    if below.peek().is_some() {
+    if below.peek().is_some() && budget.spend() {
         out.push(value);
         for child in below {
-            descend(child, out);
+            descend(child, budget, out);
         }
     }
 }
 
-fn holds(condition: &Condition, root: &Value, item: &Value) -> bool {
+fn holds(condition: &Condition, root: &Value, item: &Value, budget: &Budget) -> bool {
     match condition {
-        Condition::And(a, b) => holds(a, root, item) && holds(b, root, item),
-        Condition::Or(a, b) => holds(a, root, item) || holds(b, root, item),
-        Condition::Not(a) => !holds(a, root, item),
+        Condition::And(a, b) => holds(a, root, item, budget) && holds(b, root, item, budget),
+        Condition::Or(a, b) => holds(a, root, item, budget) || holds(b, root, item, budget),
+        Condition::Not(a) => !holds(a, root, item, budget),
         Condition::Exists(Operand::Literal(value)) => value == &Value::Bool(true),
-        Condition::Exists(Operand::Path(steps)) => !walk(steps, root, item).is_empty(),
-        Condition::Compare(a, how, b) => match (operand(a, root, item), operand(b, root, item)) {
+        Condition::Exists(Operand::Path(steps)) => !walk(steps, root, item, budget).is_empty(),
+        Condition::Compare(a, how, b) => match (operand(a, root, item, budget), operand(b, root, item, budget)) {
             (Some(a), Some(b)) => compare(a, *how, b),
             _ => false,
         },
     }
 }
 
-fn operand<'a>(operand: &'a Operand, root: &'a Value, item: &'a Value) -> Option<&'a Value> {
+fn operand<'a>(operand: &'a Operand, root: &'a Value, item: &'a Value, budget: &Budget) -> Option<&'a Value> {
     match operand {
         Operand::Literal(value) => Some(value),
-        Operand::Path(steps) => walk(steps, root, item).into_iter().next(),
+        Operand::Path(steps) => walk(steps, root, item, budget).into_iter().next(),
     }
 }
 

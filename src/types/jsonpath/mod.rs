@@ -11,6 +11,8 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
+use eval::Budget;
+
 /// An expression or template that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid JSONPath at character {at}: {text}")]
@@ -20,6 +22,11 @@ pub struct JsonPathError {
     /// What is wrong there.
     pub text: String,
 }
+
+/// A template that selects more than anybody reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the template selects more than {} values: select less, or take -o json", eval::BUDGET)]
+pub struct TooMuch;
 
 /// One step of a path.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,7 +96,7 @@ impl Path {
 
     /// Everything the expression selects in `document`, in document order.
     pub fn find<'a>(&self, document: &'a Value) -> Vec<&'a Value> {
-        eval::walk(&self.steps, document, document)
+        eval::walk(&self.steps, document, document, &Budget::new())
     }
 
     /// The first selected value.
@@ -120,19 +127,23 @@ impl Template {
 
     /// The template filled from `document` as kubectl prints it: results of one expression separated by a blank,
     /// strings as they are, objects and lists as compact JSON.
-    pub fn render(&self, document: &Value) -> String {
+    ///
+    /// # Errors
+    /// It selects more than a few million values, so that the text would not be whole.
+    pub fn render(&self, document: &Value) -> Result<String, TooMuch> {
         let mut out = String::new();
-        render(&self.pieces, document, document, &mut out);
-        out
+        let budget = Budget::new();
+        render(&self.pieces, document, document, &budget, &mut out);
+        if budget.is_used_up() { Err(TooMuch) } else { Ok(out) }
     }
 }
 
-fn render(pieces: &[Piece], root: &Value, current: &Value, out: &mut String) {
+fn render(pieces: &[Piece], root: &Value, current: &Value, budget: &Budget, out: &mut String) {
     for piece in pieces {
         match piece {
             Piece::Text(text) => out.push_str(text),
             Piece::Path(steps) => {
-                for (n, value) in eval::walk(steps, root, current).into_iter().enumerate() {
+                for (n, value) in eval::walk(steps, root, current, budget).into_iter().enumerate() {
                     if n > 0 {
                         out.push(' ');
                     }
@@ -140,8 +151,8 @@ fn render(pieces: &[Piece], root: &Value, current: &Value, out: &mut String) {
                 }
             }
             Piece::Range(steps, body) => {
-                for item in eval::walk(steps, root, current) {
-                    render(body, root, item, out);
+                for item in eval::walk(steps, root, current, budget) {
+                    render(body, root, item, budget, out);
                 }
             }
         }

@@ -20,6 +20,10 @@ use vmdeck::types::{kinds, quantity};
 
 const GROUP: &str = "/apis/virtualization.deckhouse.io/v1alpha2";
 
+/// How long a request may wait before it counts as one that waits for a version of the future (the server gives up
+/// after three seconds). Long, so that a busy computer is no finding.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// A server with one object of each kind in question. Made once for a process: nothing that a case does is stored.
 struct Server {
     router: Router,
@@ -141,7 +145,7 @@ impl Server {
                 let body = body.collect().await.map(|b| b.to_bytes()).unwrap_or_default();
                 Answer { status: parts.status, content_type: kind, body }
             };
-            let answer = tokio::time::timeout(Duration::from_millis(100), answering).await.ok()?;
+            let answer = tokio::time::timeout(PATIENCE, answering).await.ok()?;
             let text = || String::from_utf8_lossy(&answer.body).into_owned();
             assert!(answer.status != StatusCode::INTERNAL_SERVER_ERROR, "500: {}", text());
             if answer.status.as_u16() >= 400 {
@@ -287,7 +291,7 @@ pub fn selector(data: &[u8]) {
         }
         "template" => {
             if let Ok(template) = Template::parse(text) {
-                template.render(&document);
+                template.render(&document).ok();
             }
         }
         "quantity" => {
