@@ -209,4 +209,24 @@ kubectl delete cm file --cascade=orphan --timeout=20s && kubectl get secret reg 
         "kubectl apply --dry-run=server -f samples && kubectl apply -f samples -o name",
         &[r"^virtualmachine\S*/archive created \(server dry run\)", "^virtualmachine\\S*/web$", "!Warning"],
     ),
+    case(
+        "M-44",
+        "vmdeck kubeconfig --role view --user eve > view; export KUBECONFIG=view; kubectl get vm && kubectl auth can-i list vd
+kubectl auth can-i create vm; kubectl get secrets; kubectl create cm x --from-literal=a=b",
+        &[
+            r"^vm\s",
+            "^yes$",
+            "^no",
+            r#"secrets is forbidden: User "eve" cannot list resource "secrets" in API group "" in the namespace "default""#,
+            r#"configmaps is forbidden: User "eve" cannot create resource "configmaps""#,
+        ],
+    )
+    .exits(1),
+    case(
+        "M-45",
+        "export KUBECONFIG=token; vmdeck kubeconfig --role view --user eve --token > token; kubectl get vm -o name
+vmdeck host token revoke eve; kubectl get vm -o name",
+        &["^virtualmachine.virtualization.deckhouse.io/vm$", "revoked", "Unauthorized|logged in|provide credentials"],
+    )
+    .exits(1),
 ];
