@@ -3,12 +3,13 @@
 //! then written beside the store.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use color_eyre::eyre::{Result, eyre};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use vmdeck::apiserver::identity::Role;
-use vmdeck::apiserver::tls::write_private;
+use vmdeck::apiserver::tls::{Credential, write_private};
 use vmdeck::apiserver::{self, Authority, Options, Tls};
 use vmdeck::store::Store;
 
@@ -30,7 +31,8 @@ async fn main() -> Result<()> {
         let authority = Authority::open(&dir.join("tls"))?;
         for role in [Role::Admin, Role::View] {
             let path = dir.join(format!("{role}.kubeconfig"));
-            write_private(&path, &authority.kubeconfig(&url, &role.to_string(), role, 30)?)?;
+            let client = authority.client(&role.to_string(), role, Duration::from_secs(30 * 86_400))?;
+            write_private(&path, &authority.kubeconfig(&url, &role.to_string(), &Credential::Certificate(client))?)?;
         }
         let tls = Tls::new(authority, Vec::new())?;
         tokio::spawn(apiserver::serve_tls(listener, router.clone(), tls, shutdown.clone()));

@@ -279,6 +279,8 @@ impl Api {
         life: CancellationToken,
     ) -> Result<Response<Body>, Failure> {
         let watch = is_watch(&parts.method, query);
+        // A word that is neither yes nor no is refused here.
+        let watches = read_only(&parts.method).is_ok() && query.flag("watch")?.unwrap_or(false);
         match route {
             Route::Health | Route::Version => self.public(&route, parts),
             // Opened before, since it takes the connection.
@@ -305,10 +307,15 @@ impl Api {
                 let review = media::object(&parts.headers, &body)?.object;
                 review::answer(plural, review, who, media::wanted(&parts.headers)?)
             }
-            Route::Collection(collection) => self.collection(&collection, parts, query, body, life).await,
-            Route::Object(collection, name, part) => {
-                self.object(&collection, &name, part, parts, query, body, life).await
+            Route::Collection(collection) if watches => {
+                watch::watch(&self.store, &collection, None, query, media::wanted(&parts.headers)?, life).await
             }
+            Route::Object(collection, name, Part::Main) if watches => {
+                let wanted = media::wanted(&parts.headers)?;
+                watch::watch(&self.store, &collection, Some(&name), query, wanted, life).await
+            }
+            Route::Collection(collection) => self.collection(&collection, parts, query, body).await,
+            Route::Object(collection, name, part) => self.object(&collection, &name, part, parts, query, body).await,
             Route::Upload(token) => {
                 upload::receive(self.options.uploads.as_deref(), &token, &parts.method, &parts.headers, body).await
             }
@@ -368,13 +375,9 @@ impl Api {
         parts: &Parts,
         query: &Query,
         body: Body,
-        life: CancellationToken,
     ) -> Result<Response<Body>, Failure> {
         let wanted = media::wanted(&parts.headers)?;
         match parts.method {
-            Method::GET | Method::HEAD if query.flag("watch")?.unwrap_or(false) => {
-                watch::watch(&self.store, collection, None, query, wanted, life).await
-            }
             Method::GET | Method::HEAD => read::list(&self.store, collection, query, wanted).await,
             Method::POST => {
                 let body = &take(body).await?;
@@ -398,14 +401,10 @@ impl Api {
         parts: &Parts,
         query: &Query,
         body: Body,
-        life: CancellationToken,
     ) -> Result<Response<Body>, Failure> {
         let wanted = media::wanted(&parts.headers)?;
         let headers = &parts.headers;
         match (&parts.method, part) {
-            (&Method::GET | &Method::HEAD, Part::Main) if query.flag("watch")?.unwrap_or(false) => {
-                watch::watch(&self.store, collection, Some(name), query, wanted, life).await
-            }
             (&Method::GET | &Method::HEAD, Part::Main | Part::Status) => {
                 read::get(&self.store, collection, name, query, wanted).await
             }
