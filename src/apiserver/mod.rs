@@ -47,6 +47,7 @@ mod tail;
 pub mod tls;
 pub mod tokens;
 pub mod upload;
+mod verbs;
 pub mod watch;
 pub mod write;
 
@@ -76,7 +77,7 @@ use crate::store::{Expect, Key, Store, Write, WriteError};
 use caller::Caller;
 use documents::{accept, document_response, openapi_document};
 use identity::{Attributes, Identity, Peer};
-use request::{Collection, Part, Query, Route};
+use request::{Part, Query, Route};
 use status::Failure;
 use tail::Tail;
 
@@ -367,62 +368,6 @@ impl Api {
         }
         tokio::spawn(gc::run(self.store.clone(), self.options.shutdown.clone()));
         Ok(())
-    }
-
-    async fn collection(
-        &self,
-        collection: &Collection,
-        parts: &Parts,
-        query: &Query,
-        body: Body,
-    ) -> Result<Response<Body>, Failure> {
-        let wanted = media::wanted(&parts.headers)?;
-        match parts.method {
-            Method::GET | Method::HEAD => read::list(&self.store, collection, query, wanted).await,
-            Method::POST => {
-                let body = &take(body).await?;
-                let headers = &parts.headers;
-                write::Call { api: self, collection, query, headers, body, wanted }.create().await
-            }
-            Method::DELETE => {
-                let body = take(body).await?;
-                let options = delete::DeleteOptions::of(query, &parts.headers, &body)?;
-                delete::many(&self.store, collection, &options, query, wanted).await
-            }
-            _ => Err(Failure::method_not_allowed()),
-        }
-    }
-
-    async fn object(
-        &self,
-        collection: &Collection,
-        name: &str,
-        part: Part,
-        parts: &Parts,
-        query: &Query,
-        body: Body,
-    ) -> Result<Response<Body>, Failure> {
-        let wanted = media::wanted(&parts.headers)?;
-        let headers = &parts.headers;
-        match (&parts.method, part) {
-            (&Method::GET | &Method::HEAD, Part::Main | Part::Status) => {
-                read::get(&self.store, collection, name, query, wanted).await
-            }
-            (&Method::PUT, _) => {
-                let body = &take(body).await?;
-                write::Call { api: self, collection, query, headers, body, wanted }.update(name, part).await
-            }
-            (&Method::PATCH, Part::Main | Part::Status) => {
-                let body = &take(body).await?;
-                write::Call { api: self, collection, query, headers, body, wanted }.patch(name, part).await
-            }
-            (&Method::DELETE, Part::Main) => {
-                let body = take(body).await?;
-                let options = delete::DeleteOptions::of(query, headers, &body)?;
-                delete::one(&self.store, collection, name, &options, query, wanted).await
-            }
-            _ => Err(Failure::method_not_allowed()),
-        }
     }
 }
 

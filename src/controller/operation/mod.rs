@@ -39,7 +39,11 @@ const KEPT: usize = 10;
 pub fn request_for(vm: &VirtualMachine, ctx: &Context) -> Option<Request> {
     let keys = ctx.wakeup.graph.lock().naming(&vm.key(), Kind::Operation);
     let active = keys.iter().filter_map(|k| ctx.operations.at(k)).filter(|op| {
-        phase(op) == Some(OperationPhase::InProgress) && op.meta().deletion_timestamp.is_none() && belongs_to(op, vm)
+        phase(op) == Some(OperationPhase::InProgress)
+            && op.meta().deletion_timestamp.is_none()
+            && belongs_to(op, vm)
+            // Migrations ask the machine for nothing: they must not hide what does.
+            && !is_migration(op.spec.type_)
     });
     let newest = active.max_by_key(|op| order(op))?;
     let force = newest.spec.force.unwrap_or(false);
@@ -107,7 +111,12 @@ async fn begin(
     let mine = (op.spec.type_, op.spec.force.unwrap_or(false));
     let older: Vec<_> = siblings(&op, ctx)
         .into_iter()
-        .filter(|o| !phase(o).is_some_and(OperationPhase::is_final) && order(o) < order(&op))
+        // Times have seconds: one that is being carried out was before one that is not, whatever its name.
+        .filter(|o| match phase(o) {
+            Some(phase) if phase.is_final() => false,
+            Some(OperationPhase::InProgress) => true,
+            _ => order(o) < order(&op),
+        })
         .filter(|o| o.meta().deletion_timestamp.is_none())
         .collect();
     let unbeatable = older.iter().find(|o| !supersedes(mine, (o.spec.type_, o.spec.force.unwrap_or(false))));
