@@ -48,6 +48,7 @@ pub mod tls;
 pub mod tokens;
 pub mod upload;
 mod verbs;
+mod viewers;
 pub mod watch;
 pub mod write;
 
@@ -139,6 +140,7 @@ pub struct Api {
     writes: Semaphore,
     /// Watches and streams.
     places: tail::Places,
+    viewers: viewers::Viewers,
 }
 
 /// Makes the service. It answers in this process (`kube::Client::new(router, "default")`) as well as on a socket
@@ -152,6 +154,7 @@ pub fn router(store: Store, options: Options) -> Router {
         reads: Semaphore::new(400),
         writes: Semaphore::new(200),
         places: tail::Places::default(),
+        viewers: viewers::Viewers::default(),
     });
     Router::new().fallback(entrance).with_state(api)
 }
@@ -262,7 +265,12 @@ impl Api {
         let token = self.options.tokens.clone().zip(caller.token.clone());
         let held = lasting::hold(token, &self.options.shutdown);
         if let Route::Stream(namespace, name, stream) = route {
-            let streams = stream::Streams { store: &self.store, dialer: self.options.dialer.as_deref() };
+            let streams = stream::Streams {
+                store: &self.store,
+                dialer: self.options.dialer.as_deref(),
+                viewers: &self.viewers,
+                who: &who.user,
+            };
             return streams.open(&namespace, &name, stream, &mut parts, &query, held).await;
         }
         let response = self.answer(route, who, &mut parts, &query, body, held.life()).await?;

@@ -11,7 +11,6 @@ use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt as _, StreamExt as _};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -24,6 +23,7 @@ use super::object;
 use super::request::{Query, StreamName};
 use super::status::Failure;
 use super::tail::Tail;
+use super::viewers::Viewers;
 use super::{DuplexStream, StreamDialer, StreamError, StreamKind};
 use crate::store::{Key, Store};
 use crate::types::kinds;
@@ -43,6 +43,10 @@ pub struct Streams<'a> {
     pub store: &'a Store,
     /// Who opens streams.
     pub dialer: Option<&'a dyn StreamDialer>,
+    /// Who has one open.
+    pub viewers: &'a Viewers,
+    /// Who asks.
+    pub who: &'a str,
 }
 
 impl Streams<'_> {
@@ -69,8 +73,8 @@ impl Streams<'_> {
         let key = Key::new(&kind.qualified(), namespace, name);
         let machine = self.store.get(&key).ok_or_else(|| Failure::not_found(kind, name))?;
         if query.flag("probe")?.unwrap_or(false) && stream != StreamName::PortForward {
-            // Any number of viewers may share a console here, so it is always free.
-            let session = json!({"holder": "", "startTime": "", "client": ""});
+            // Unlike upstream's these are not exclusive: a probe tells who would share it, nobody is sent away.
+            let session = self.viewers.probe(&object::head(&machine.bytes).uid, stream);
             return Ok(media::object_response(StatusCode::OK, &session, media::wanted(headers)?));
         }
         let kind = stream_kind(stream, query)?;
@@ -86,10 +90,12 @@ impl Streams<'_> {
             .remove::<OnUpgrade>()
             .ok_or_else(|| Failure::bad_request("Upgrade request required: this connection cannot be upgraded"))?;
         let tail = parts.extensions.remove::<Tail>();
+        let client = parts.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or("");
+        let viewing = self.viewers.enter(&uid, stream, self.who, client);
         let serving = serve(upgrade, line, held);
         tokio::spawn(async move {
             serving.await;
-            drop(tail);
+            drop((tail, viewing));
         });
         Ok(handshake.response())
     }

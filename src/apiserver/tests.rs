@@ -242,6 +242,8 @@ async fn streams_are_websockets() {
         seen.extend_from_slice(&socket.next().await.unwrap().unwrap().into_data());
     }
     assert_eq!(seen, b"hhhping");
+    let told = server.get(&format!("{SUB}/m/console?probe=true")).await.1;
+    assert_eq!((&told["holder"], &told["sessions"]), (&json!("system:admin"), &json!(1)));
     socket.send(Message::Binary(Bytes::from_static(b"q"))).await.unwrap();
     let end = socket.next().await.unwrap().unwrap();
     assert!(matches!(&end, Message::Close(Some(frame)) if u16::from(frame.code) == 1000), "{end:?}");
