@@ -103,6 +103,8 @@ fn a_crashed_machine_follows_its_policy_and_force_stop_is_immediate() {
     assert_eq!(again["status"]["phase"], "Running");
 
     world.apply(&machine_manifest("hand", "Manual"));
+    // A start of a machine that waits for its disk is refused.
+    world.until_phase("vm/hand", "Stopped", SOON);
     world.ok(&["start", "hand", "--wait"]);
     let second: Vec<i32> = world.qemu_pids().into_iter().filter(|p| *p != world.qemu_pids()[0]).collect();
     assert!(!second.is_empty());
