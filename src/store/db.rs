@@ -83,6 +83,9 @@ fn connect(path: &Path) -> Result<(Connection, Connection), StoreError> {
     Ok((writer, reader))
 }
 
+/// How long a process that is ending may hold the lock of the store.
+const ENDING: std::time::Duration = std::time::Duration::from_secs(3);
+
 /// Makes the directory and takes its lock.
 pub(super) fn take_lock(dir: &Path) -> Result<File, StoreError> {
     DirBuilder::new()
@@ -93,10 +96,17 @@ pub(super) fn take_lock(dir: &Path) -> Result<File, StoreError> {
         .map_err(|e| cannot_open(dir, e))?;
     let path = dir.join("store.lock");
     let lock = private_file(&path).map_err(|e| cannot_open(&path, e))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Locked { path: dir.to_owned() }),
-        Err(std::fs::TryLockError::Error(e)) => Err(cannot_open(&path, e)),
+    let deadline = std::time::Instant::now() + ENDING;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            // A process that is ending holds it to its last moment, and there is no event for that.
+            Err(std::fs::TryLockError::WouldBlock) if std::time::Instant::now() < deadline => {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            Err(std::fs::TryLockError::WouldBlock) => return Err(StoreError::Locked { path: dir.to_owned() }),
+            Err(std::fs::TryLockError::Error(e)) => return Err(cannot_open(&path, e)),
+        }
     }
 }
 
