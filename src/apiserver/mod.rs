@@ -9,6 +9,7 @@
 //! [`router`] is one service for the controllers in this process and for [`serve_unix`].
 
 pub mod admission;
+mod admit;
 pub mod apply;
 mod apply_call;
 pub mod audit;
@@ -75,6 +76,7 @@ use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use crate::store::{Expect, Key, Store, Write, WriteError};
+use admit::{Admitted, admit, drain};
 use caller::Caller;
 use documents::{accept, document_response, openapi_document};
 use identity::{Attributes, Identity, Peer};
@@ -233,20 +235,18 @@ impl Api {
         body: Body,
     ) -> Result<Response<Body>, Failure> {
         self.started.get_or_try_init(|| self.start()).await?;
-        if let Some(failure) = &caller.refused {
-            return Err(failure.clone());
-        }
-        let segments = request::segments(parts.uri.path());
-        let route = segments.as_ref().map_err(Failure::clone).and_then(|segments| request::route(segments));
-        if let (None, Ok(route @ (Route::Health | Route::Version))) = (caller.who(), &route) {
-            return self.public(route, &parts);
-        }
-        let who = caller.who().ok_or_else(Failure::unauthorized)?;
-        let (segments, query) = (segments?, Query::of(&parts.uri)?);
+        let admitted = match admit(caller, &parts) {
+            Ok(admitted) => admitted,
+            Err(failure) => {
+                drain(body).await;
+                return Err(failure);
+            }
+        };
+        let (route, query, who) = match admitted {
+            Admitted::Open(route) => return self.public(&route, &parts),
+            Admitted::Known { route, query, who } => (route, query, who),
+        };
         let watch = is_watch(&parts.method, &query);
-        let Attributes { action, namespace, .. } = Attributes::of(&segments, &parts.method, watch);
-        who.require(&action, namespace.as_deref())?;
-        let route = route?;
         let stream = matches!(route, Route::Stream(..));
         if (watch || stream)
             && let Some(tail) = parts.extensions.get::<Tail>()
@@ -287,9 +287,8 @@ impl Api {
         body: Body,
         life: CancellationToken,
     ) -> Result<Response<Body>, Failure> {
-        let watch = is_watch(&parts.method, query);
         // A word that is neither yes nor no is refused here.
-        let watches = read_only(&parts.method).is_ok() && query.flag("watch")?.unwrap_or(false);
+        let watch = read_only(&parts.method).is_ok() && query.flag("watch")?.unwrap_or(false);
         match route {
             Route::Health | Route::Version => self.public(&route, parts),
             // Opened before, since it takes the connection.
@@ -316,10 +315,10 @@ impl Api {
                 let review = media::object(&parts.headers, &body)?.object;
                 review::answer(plural, review, who, media::wanted(&parts.headers)?)
             }
-            Route::Collection(collection) if watches => {
+            Route::Collection(collection) if watch => {
                 watch::watch(&self.store, &collection, None, query, media::wanted(&parts.headers)?, life).await
             }
-            Route::Object(collection, name, Part::Main) if watches => {
+            Route::Object(collection, name, Part::Main) if watch => {
                 let wanted = media::wanted(&parts.headers)?;
                 watch::watch(&self.store, &collection, Some(&name), query, wanted, life).await
             }

@@ -321,3 +321,32 @@ async fn uploads_reach_the_sink() {
         assert_eq!(server.raw(request).await.status(), want, "{method} {token} {content}");
     }
 }
+
+#[tokio::test]
+async fn a_refused_write_reaches_a_client_that_sends_late() {
+    let server = Server::new();
+    let (mut near, far) = tokio::io::duplex(1024);
+    let graceful = GracefulShutdown::new();
+    let viewer = identity::Identity::new("anna", vec!["vmdeck:view".to_owned()]);
+    let peer = Peer { identity: Some(viewer), source: "test".to_owned() };
+    tokio::spawn(serve::connection(far, server.router.clone(), peer, &graceful));
+    let body = vec![b' '; 20_000];
+    let head = format!(
+        "POST {CM} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    // Twice: the connection is still good afterwards.
+    for _ in 0..2 {
+        near.write_all(head.as_bytes()).await.unwrap();
+        // Time enough for an answer that does not wait for the body.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        near.write_all(&body).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\"code\":403}") {
+            assert!(near.read_buf(&mut answer).await.unwrap() > 0, "{}", String::from_utf8_lossy(&answer));
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 403"), "{}", String::from_utf8_lossy(&answer));
+    }
+}
