@@ -2,6 +2,7 @@
 //! action menu, palette, help and command line all read this table.
 
 use crate::types::text::printable;
+use crate::types::{MachinePhase, OperationType, RunPolicy};
 
 /// Where an action makes sense.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -182,7 +183,6 @@ pub fn possible(action: Action, kind: &str, object: &serde_json::Value) -> Possi
             }
         }
         Action::Console => match phase {
-            "Running" | "Starting" | "Stopping" | "Migrating" | "Pause" | "Degraded" => Possible::Yes,
             "" => no("its state is not known yet"),
             _ => Possible::Yes,
         },
@@ -235,24 +235,26 @@ fn migratable(object: &serde_json::Value) -> Possible {
 
 /// The rules for power operations: the run policy first, then the phase.
 fn power(action: Action, phase: &str, policy: &str) -> Possible {
-    let policy_refuses = match action {
-        Action::Start | Action::Stop | Action::ForceStop => matches!(policy, "AlwaysOn" | "AlwaysOff"),
-        _ => policy == "AlwaysOff",
+    let (operation, force) = match action {
+        Action::Start => (OperationType::Start, false),
+        Action::Stop => (OperationType::Stop, false),
+        Action::ForceStop => (OperationType::Stop, true),
+        Action::Restart => (OperationType::Restart, false),
+        Action::ForceRestart => (OperationType::Restart, true),
+        _ => (OperationType::Evict, false),
     };
-    if policy_refuses {
-        return Possible::No(format!("run policy {policy} does not allow it"));
+    // A policy or phase that a newer server has made up is for the server to judge.
+    let known = |word: &str| serde_json::Value::from(word);
+    if let Ok(policy) = serde_json::from_value::<RunPolicy>(known(policy))
+        && !operation.run_policies().contains(&policy)
+    {
+        return Possible::No(format!("run policy {} does not allow it", policy.as_str()));
     }
-    let fits = match action {
-        Action::Start => matches!(phase, "Stopped" | "Stopping"),
-        Action::Stop => matches!(phase, "Running" | "Degraded" | "Starting" | "Pause" | "Pending"),
-        Action::ForceStop => {
-            matches!(phase, "Running" | "Degraded" | "Starting" | "Pause" | "Pending" | "Stopping")
-        }
-        Action::Restart => matches!(phase, "Running" | "Degraded" | "Starting" | "Pause"),
-        Action::ForceRestart => matches!(phase, "Running" | "Degraded" | "Starting" | "Pause" | "Stopping"),
-        _ => phase == "Running",
-    };
-    if fits { Possible::Yes } else { Possible::No(format!("it is {}", or_unknown(phase))) }
+    match serde_json::from_value::<MachinePhase>(known(phase)) {
+        Ok(known) if operation.applies_in(known, force) => Possible::Yes,
+        Err(_) if !phase.is_empty() => Possible::Yes,
+        Ok(_) | Err(_) => Possible::No(format!("it is {}", or_unknown(phase))),
+    }
 }
 
 #[cfg(test)]
@@ -286,6 +288,10 @@ mod tests {
             (Action::Restart, "Running", "AlwaysOn", Possible::Yes),
             (Action::ForceStop, "Stopping", manual, Possible::Yes),
             (Action::Stop, "Stopping", manual, Possible::No("it is Stopping".into())),
+            (Action::Stop, "Migrating", manual, Possible::Yes),
+            (Action::Restart, "Migrating", manual, Possible::Yes),
+            (Action::Evict, "Migrating", manual, Possible::No("it is Migrating".into())),
+            (Action::Stop, "", manual, Possible::No("it is no phase yet".into())),
             (Action::Evict, "Stopped", manual, Possible::No("it is Stopped".into())),
         ] {
             assert_eq!(possible(action, "VirtualMachine", &vm(phase, policy)), expected, "{action:?} {phase} {policy}");

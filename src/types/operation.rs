@@ -6,7 +6,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Condition;
+use super::{Condition, MachinePhase, RunPolicy};
 
 /// One action on a virtual machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, CustomResource, JsonSchema)]
@@ -79,6 +79,31 @@ impl OperationType {
             Self::Migrate => "Migrate",
             Self::Restore => "Restore",
             Self::Clone => "Clone",
+        }
+    }
+
+    /// Run policies of a machine that allow it (upstream.md 7.2).
+    pub fn run_policies(self) -> &'static [RunPolicy] {
+        use RunPolicy::{AlwaysOff, AlwaysOn, AlwaysOnUnlessStoppedManually, Manual};
+        match self {
+            Self::Start | Self::Stop => &[Manual, AlwaysOnUnlessStoppedManually],
+            Self::Restart | Self::Evict | Self::Migrate => &[Manual, AlwaysOnUnlessStoppedManually, AlwaysOn],
+            Self::Restore | Self::Clone => &[Manual, AlwaysOnUnlessStoppedManually, AlwaysOn, AlwaysOff],
+        }
+    }
+
+    /// Whether it applies to a machine in this phase (upstream.md 7.2).
+    pub fn applies_in(self, phase: MachinePhase, force: bool) -> bool {
+        use MachinePhase::{Degraded, Migrating, Pause, Pending, Running, Starting, Stopped, Stopping};
+        match self {
+            Self::Start => matches!(phase, Stopped | Stopping),
+            Self::Stop | Self::Restart if phase == Stopping => force,
+            // Migrating: these two supersede a migration, so they have to apply while there is one.
+            Self::Stop => matches!(phase, Running | Degraded | Migrating | Starting | Pause | Pending),
+            Self::Restart => matches!(phase, Running | Degraded | Migrating | Starting | Pause),
+            Self::Evict | Self::Migrate => phase == Running,
+            Self::Restore => matches!(phase, Stopped | Running | Pending),
+            Self::Clone => matches!(phase, Stopped | Running),
         }
     }
 }

@@ -252,9 +252,9 @@ fn conditions(f: &Facts<'_>, old: Vec<Condition>, phase: MachinePhase) -> Vec<Co
             set("AwaitingRestartToApplyConfiguration", Status::True, "ChangesPendingRestart", message);
         }
     }
-    if let Some(migration) = &f.g.observation.migration {
-        let message = format!("Into a fresh QEMU on this node, for {}.", duration(migration.since, f.now));
-        set("Migrating", Status::True, "InProgress", message);
+    if f.g.observation.migration.is_some() {
+        // How far it is stands in the operation: here it would be a write of the machine for every number.
+        set("Migrating", Status::True, "InProgress", "It moves into a fresh QEMU on this node.".to_owned());
     }
     if let (Some(runs), Some(installed)) = (instance_qemu(f), f.qemu)
         && exists(&f.g.observation.state)
@@ -350,7 +350,7 @@ fn migratable(f: &Facts<'_>) -> (Status, &'static str, String) {
         None => (
             Status::True,
             "VirtualMachineMigratable",
-            "It moves into a fresh QEMU on this node; another node needs a cluster.".to_owned(),
+            "It can move into a fresh QEMU on this node; another node needs a cluster.".to_owned(),
         ),
     }
 }

@@ -32,7 +32,7 @@ pub struct Refusal {
 
 /// Whether an operation applies. The policy is judged before the phase.
 pub fn applicable(type_: OperationType, force: bool, phase: MachinePhase, policy: RunPolicy) -> Result<(), Refusal> {
-    if !policies(type_).contains(&policy) {
+    if !type_.run_policies().contains(&policy) {
         let message = format!(
             "Operation type {} is not applicable for VirtualMachine with runPolicy {}",
             type_.as_str(),
@@ -40,9 +40,7 @@ pub fn applicable(type_: OperationType, force: bool, phase: MachinePhase, policy
         );
         return Err(Refusal { reason: reason::POLICY, message });
     }
-    let extra =
-        phase == MachinePhase::Stopping && force && matches!(type_, OperationType::Stop | OperationType::Restart);
-    if !extra && !phases(type_).contains(&phase) {
+    if !type_.applies_in(phase, force) {
         let message = format!(
             "Operation type {} is not applicable for VirtualMachine in phase {}",
             type_.as_str(),
@@ -51,30 +49,6 @@ pub fn applicable(type_: OperationType, force: bool, phase: MachinePhase, policy
         return Err(Refusal { reason: reason::PHASE, message });
     }
     Ok(())
-}
-
-fn policies(type_: OperationType) -> &'static [RunPolicy] {
-    use RunPolicy::{AlwaysOff, AlwaysOn, AlwaysOnUnlessStoppedManually, Manual};
-    match type_ {
-        OperationType::Start | OperationType::Stop => &[Manual, AlwaysOnUnlessStoppedManually],
-        OperationType::Restart | OperationType::Evict | OperationType::Migrate => {
-            &[Manual, AlwaysOnUnlessStoppedManually, AlwaysOn]
-        }
-        OperationType::Restore | OperationType::Clone => &[Manual, AlwaysOnUnlessStoppedManually, AlwaysOn, AlwaysOff],
-    }
-}
-
-fn phases(type_: OperationType) -> &'static [MachinePhase] {
-    use MachinePhase::{Degraded, Migrating, Pause, Pending, Running, Starting, Stopped, Stopping};
-    match type_ {
-        OperationType::Start => &[Stopped, Stopping],
-        // Migrating: these two supersede a migration, so they have to apply while there is one.
-        OperationType::Stop => &[Running, Degraded, Migrating, Starting, Pause, Pending],
-        OperationType::Restart => &[Running, Degraded, Migrating, Starting, Pause],
-        OperationType::Evict | OperationType::Migrate => &[Running],
-        OperationType::Restore => &[Stopped, Running, Pending],
-        OperationType::Clone => &[Stopped, Running],
-    }
 }
 
 /// Whether a new operation may take the place of an active older one.
@@ -115,7 +89,7 @@ pub fn progress(
             MachineState::Ended { reason: EndReason::StartFailed { detail }, .. } if newer => {
                 Progress::Failed(Refusal { reason: reason::FAILED, message: format!("The start failed: {detail}") })
             }
-            _ if !policies(type_).contains(&policy) => Progress::Failed(Refusal {
+            _ if !type_.run_policies().contains(&policy) => Progress::Failed(Refusal {
                 reason: reason::POLICY,
                 message: format!("runPolicy became {} before the operation was done", policy.as_str()),
             }),
