@@ -43,6 +43,7 @@ mod making;
 pub mod node;
 pub mod operation;
 mod orphans;
+pub mod snapshot_contents;
 mod source;
 pub mod unserved;
 mod write;
