@@ -124,6 +124,9 @@ actions! {
     ForceRestart, "force-restart", Machine, "force restart", "Cut the power and start again";
     Evict, "migrate", Machine, "migrate", "Move the guest to another node or into a fresh QEMU";
     Console, "console", Machine, "console", "Open the serial console";
+    Ssh, "ssh", Machine, "ssh", "Log in by SSH, in a tab beside the consoles";
+    Vnc, "vnc", Machine, "screen", "Open the machine's screen in a VNC viewer, or at a local port for one";
+    PortForward, "port-forward", Machine, "forward ports", "Make ports of the machine reachable on this computer";
     Attach, "attach", Machine, "attach disk", "Attach a disk to the machine";
     Detach, "detach", Object, "detach", "Detach the device of this attachment";
 
@@ -185,6 +188,10 @@ pub fn possible(action: Action, kind: &str, object: &serde_json::Value) -> Possi
         Action::Console => match phase {
             "" => no("its state is not known yet"),
             _ => Possible::Yes,
+        },
+        Action::Ssh | Action::Vnc | Action::PortForward => match phase {
+            "Running" | "Migrating" => Possible::Yes,
+            _ => Possible::No(format!("it is {}", or_unknown(phase))),
         },
         Action::Attach if deleting => no("it is being deleted"),
         Action::Upload => match kind {

@@ -97,7 +97,8 @@ pub async fn run(
         }
         if dirty && !state.leaving && drawn_at.elapsed() >= FRAME {
             state.now = now();
-            prepare(state);
+            let effects = prepare(state);
+            perform(effects, screen, state, runner, &mut input).await?;
             due = screen.draw(state)?.due;
             drawn_at = Instant::now();
             dirty = false;

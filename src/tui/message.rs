@@ -163,6 +163,8 @@ pub enum ConsoleNews {
     Lost(String),
     /// The connection ended for good, printable.
     Ended(String),
+    /// The user ended it: its tab may go.
+    Closed,
     /// The queue towards the guest is full or gone; so many bytes were not sent.
     Refused(usize),
 }
@@ -273,6 +275,15 @@ pub enum Job {
         /// The file.
         path: String,
     },
+    /// Opens a machine's screen in a viewer, or at a local port where there is none; ends with the viewer.
+    Vnc(ObjectRef),
+    /// Forwards local ports for as long as it runs.
+    Forward {
+        /// The machine.
+        machine: ObjectRef,
+        /// Each `[tcp/|udp/]LOCAL[:REMOTE]`.
+        ports: Vec<String>,
+    },
 }
 
 /// Everything out.
@@ -319,6 +330,15 @@ pub enum Effect {
         history: usize,
         /// 0 for the first try; later ones wait, longer each time.
         attempt: u32,
+        /// Columns and rows of the pane's screen.
+        size: (u16, u16),
+    },
+    /// The screen of an SSH session has another size: columns and rows.
+    ConsoleResize {
+        /// Which.
+        target: Target,
+        /// Columns and rows.
+        size: (u16, u16),
     },
     /// Bytes for the guest.
     ConsoleSend {

@@ -107,12 +107,20 @@ pub async fn run(options: RunOptions) -> Result<Outcome, RunError> {
         now: event_loop::now(),
         commands: lines(&options.paths.cache.join("commands")),
         filters: lines(&options.paths.cache.join("filters")),
+        logins: lines(&options.paths.cache.join("logins")),
         warnings,
     };
+    let kubeconfig = start.config.choice.kubeconfig.clone();
     let (mut state, first) = state::State::new(start);
     let (sender, mut news) = mpsc::channel(event_loop::QUEUE);
-    let mut runner =
-        effect::Runner::new(sender, options.connector, options.contexts, themes, options.paths.cache.clone());
+    let mut runner = effect::Runner::new(
+        sender,
+        options.connector,
+        options.contexts,
+        themes,
+        options.paths.cache.clone(),
+        kubeconfig,
+    );
     let result = event_loop::run(&mut screen, &mut state, &mut runner, first, &mut news, signals).await;
     drop(screen);
     let engine = match &state.link {

@@ -154,6 +154,16 @@ pub enum Purpose {
         /// Where it goes.
         url: String,
     },
+    /// The user to log in as.
+    Login {
+        /// The machine.
+        machine: ObjectRef,
+    },
+    /// Ports to forward.
+    Ports {
+        /// The machine.
+        machine: ObjectRef,
+    },
 }
 
 /// The help.
@@ -187,7 +197,7 @@ pub fn run(state: &mut super::state::State, title: String, object: Option<Object
     use super::state::{Task, TaskState};
     const KEEP: usize = 200;
     let id = TaskId(state.fresh_id());
-    let cancellable = matches!(job, Job::Upload { .. } | Job::ApplyFile { .. });
+    let cancellable = matches!(job, Job::Upload { .. } | Job::ApplyFile { .. } | Job::Vnc(_) | Job::Forward { .. });
     state.tasks.push(Task {
         id,
         title,

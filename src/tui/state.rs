@@ -294,6 +294,8 @@ pub struct State {
     pub commands: History,
     /// Lines of `/`.
     pub filters: History,
+    /// Users that were logged in as by SSH, the last one last.
+    pub logins: History,
     /// Details beside the list on wide terminals.
     pub preview: bool,
     /// A number typed before a motion.
@@ -326,6 +328,8 @@ pub struct Start {
     pub commands: Vec<String>,
     /// Lines of `/`.
     pub filters: Vec<String>,
+    /// Users of earlier SSH logins.
+    pub logins: Vec<String>,
     /// Things to tell at once: mistakes in settings, keymap, theme.
     pub warnings: Vec<String>,
 }
@@ -363,6 +367,7 @@ impl State {
             contexts: None,
             commands: History::new(start.commands),
             filters: History::new(start.filters),
+            logins: History::new(start.logins),
             preview: true,
             count: None,
             quit_armed: None,

@@ -191,6 +191,9 @@ impl ConsolePane {
     /// Types `stty rows R cols C` into the guest's shell: a serial line carries no size.
     fn send_size(&mut self) -> Vec<Request> {
         let size = self.screen_size();
+        if self.active().is_some_and(|s| s.target.line != super::Line::Serial) {
+            return vec![Request::Notice("SSH tells the guest the size by itself".into())];
+        }
         if let Some(session) = self.sessions.get_mut(self.active) {
             if session.emulator.modes().alternate_screen {
                 let text = "a full-screen program runs in the guest: leave it first, then send the size to its shell";
@@ -214,14 +217,20 @@ impl ConsolePane {
     }
 
     fn close(&mut self) -> Vec<Request> {
-        let closed = self.sessions.remove(self.active);
+        self.remove(self.active)
+    }
+
+    /// Takes a tab away; the one in view stays in view where it can.
+    pub(super) fn remove(&mut self, at: usize) -> Vec<Request> {
+        let closed = self.sessions.remove(at);
         let mut requests = vec![Request::Disconnect(closed.target)];
         if self.sessions.is_empty() {
             self.keyboard = Keyboard::Guest;
             self.active = 0;
             requests.push(Request::Leave);
         } else {
-            self.show(self.active.min(self.sessions.len() - 1));
+            let active = if at < self.active { self.active - 1 } else { self.active };
+            self.show(active.min(self.sessions.len() - 1));
         }
         requests
     }

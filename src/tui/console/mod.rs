@@ -22,13 +22,42 @@ use crate::tui::input::Input;
 pub use paint::{PANE_KEYS, PaneKey};
 pub use session::{Link, Session};
 
-/// Which console: namespace and name of a machine.
+/// What a tab is connected to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Target {
     /// Namespace.
     pub namespace: String,
     /// Name of the VirtualMachine.
     pub name: String,
+    /// Through what.
+    pub line: Line,
+}
+
+/// The way into a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Line {
+    /// The serial console: there as long as the machine runs, so a broken connection is made again.
+    Serial,
+    /// A login by SSH: whoever ends it means it.
+    Ssh {
+        /// As whom.
+        login: String,
+    },
+}
+
+impl Target {
+    /// A machine's serial console.
+    pub fn serial(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.to_owned(), name: name.to_owned(), line: Line::Serial }
+    }
+
+    /// Label of its tab; not yet printable.
+    pub fn label(&self) -> String {
+        match &self.line {
+            Line::Serial => format!("{}/{}", self.namespace, self.name),
+            Line::Ssh { login } => format!("{login}@{}", self.name),
+        }
+    }
 }
 
 /// What the pane asks of its surroundings.
@@ -49,6 +78,13 @@ pub enum Request {
         target: Target,
         /// What.
         bytes: Vec<u8>,
+    },
+    /// Tell an SSH session the size of its screen.
+    Resize {
+        /// Which.
+        target: Target,
+        /// Columns and rows.
+        size: (u16, u16),
     },
     /// End a connection; its tab is gone.
     Disconnect(Target),
@@ -148,14 +184,25 @@ impl ConsolePane {
         self.keyboard == Keyboard::Guest && !self.sessions.is_empty()
     }
 
-    /// Tells the pane where it is drawn; call on every layout change, before drawing.
-    pub fn resize(&mut self, area: Rect) {
+    /// Tells the pane where it is drawn; call on every layout change, before drawing. A serial line carries no
+    /// size, SSH does.
+    pub fn resize(&mut self, area: Rect) -> Vec<Request> {
+        let before = self.size();
         self.area = area;
         self.screen = paint::screen_area(area);
         let size = self.screen_size();
         for session in &mut self.sessions {
             session.emulator.resize(size);
         }
+        let size = self.size();
+        let by_ssh = |s: &&Session| size != before && s.is_live() && s.target.line != Line::Serial;
+        self.sessions.iter().filter(by_ssh).map(|s| Request::Resize { target: s.target.clone(), size }).collect()
+    }
+
+    /// Columns and rows of a guest's screen.
+    pub fn size(&self) -> (u16, u16) {
+        let size = self.screen_size();
+        (size.columns, size.rows)
     }
 
     fn screen_size(&self) -> Size {
@@ -211,6 +258,20 @@ impl ConsolePane {
         if let Some(session) = self.session(target) {
             session.ended(why);
         }
+    }
+
+    /// The user ended it inside: the tab goes, and whoever looked at it is back where it was opened.
+    pub fn closed(&mut self, target: &Target) -> Vec<Request> {
+        let Some(at) = self.sessions.iter().position(|s| s.target == *target) else {
+            return Vec::new();
+        };
+        let in_view = at == self.active;
+        let mut requests = self.remove(at);
+        if in_view {
+            self.keyboard = Keyboard::Guest;
+            requests.push(Request::Leave);
+        }
+        requests
     }
 
     /// The phase of a machine, whenever it is seen. Where a guest ended or started anew, modes of what ran before

@@ -34,7 +34,7 @@ fn tabs(pane: &ConsolePane) -> Vec<(u16, String)> {
     let mut x = pane.area.x.saturating_add(1);
     let mut out = Vec::new();
     for (i, session) in pane.sessions.iter().enumerate() {
-        let name = format!("{}/{}", session.target.namespace, session.target.name);
+        let name = session.target.label();
         let label = format!(" {} {} ", i + 1, text::fit(&crate::types::text::printable(&name), TAB_WIDTH, "~"));
         let width = u16::try_from(label.width()).unwrap_or(u16::MAX);
         if x.saturating_add(width).saturating_add(2) > pane.area.right() {

@@ -8,7 +8,7 @@ use super::*;
 use crate::tui::theme::Theme;
 
 fn target(name: &str) -> Target {
-    Target { namespace: "default".into(), name: name.into() }
+    Target::serial("default", name)
 }
 
 fn pane(width: u16, height: u16) -> ConsolePane {

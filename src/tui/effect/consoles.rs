@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
-use super::super::console::{History, Target};
+use super::super::console::{History, Line, Target};
 use super::super::message::{ConsoleNews, Event};
-use super::{News, Runner, Sender};
+use super::{News, Runner, Sender, child};
 use crate::client::{ConsoleError, Engine, Session, StreamEnd};
 use crate::types::text::printable;
 
@@ -26,6 +26,7 @@ pub struct Handle {
     /// The engine its tab was opened on: a later switch of context does not move it.
     session: Session,
     input: mpsc::Sender<Bytes>,
+    size: watch::Sender<(u16, u16)>,
     task: AbortHandle,
 }
 
@@ -34,10 +35,15 @@ impl Handle {
     pub fn close(self) {
         self.task.abort();
     }
+
+    /// Columns and rows; a serial line does not care.
+    pub fn resize(&self, size: (u16, u16)) {
+        self.size.send_replace(size);
+    }
 }
 
 impl Runner {
-    pub(super) fn console(&mut self, target: Target, history: usize, attempt: u32) {
+    pub(super) fn console(&mut self, target: Target, history: usize, attempt: u32, size: (u16, u16)) {
         let session = match self.consoles.remove(&target) {
             Some(before) => {
                 before.task.abort();
@@ -50,15 +56,23 @@ impl Runner {
             return self.send(Event::Console { target, news });
         };
         let (input, from_user) = mpsc::channel(QUEUE);
+        let (size, sizes) = watch::channel(size);
         let (news, own, place) = (self.news.clone(), session.clone(), target.clone());
+        let kubeconfig = self.kubeconfig.clone();
         let task = tokio::spawn(async move {
             if attempt > 0 {
                 tokio::time::sleep(delay(attempt)).await;
             }
-            let end = talk(&own, &place, history, from_user, &news).await;
+            let end = match &place.line {
+                Line::Serial => talk(&own, &place, history, from_user, &news).await,
+                Line::Ssh { login } => {
+                    let command = child::ssh(&own.engine, kubeconfig.as_deref(), &place, login);
+                    child::in_terminal(command, &place, from_user, sizes, &news).await
+                }
+            };
             tell(&news, &place, end).await;
         });
-        self.consoles.insert(target, Handle { session, input, task: task.abort_handle() });
+        self.consoles.insert(target, Handle { session, input, size, task: task.abort_handle() });
     }
 
     pub(super) fn console_send(&mut self, target: Target, bytes: Bytes) {
@@ -75,7 +89,7 @@ fn delay(attempt: u32) -> Duration {
     Duration::from_millis(100).saturating_mul(2u32.saturating_pow(attempt.min(10))).min(LONGEST)
 }
 
-async fn tell(news: &Sender, target: &Target, console: ConsoleNews) {
+pub(super) async fn tell(news: &Sender, target: &Target, console: ConsoleNews) {
     let _ = news.send(News::Event(Event::Console { target: target.clone(), news: console })).await;
 }
 
@@ -136,7 +150,7 @@ async fn talk(
 }
 
 /// The helper task ends with the connection it serves.
-struct AbortOnDrop(AbortHandle);
+pub(super) struct AbortOnDrop(pub(super) AbortHandle);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {

@@ -1,6 +1,6 @@
 //! Work of the task list. Each job tells how it goes and ends with a sentence that names the object.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::super::message::{Event, Failure, Job, ObjectRef, TaskId, TaskNews, expand};
 use super::super::screens::kind_noun;
-use super::{News, Sender};
+use super::{News, Sender, child};
 use crate::client::{
     ClientError, ObjectEvent, OperationType, Outcome, Propagation, Session, UploadProgress, WriteOptions,
     read_documents,
@@ -24,10 +24,12 @@ pub struct Progress {
     pub id: TaskId,
     /// To the loop.
     pub news: Sender,
+    /// For children of our own program.
+    pub kubeconfig: Option<PathBuf>,
 }
 
 impl Progress {
-    async fn tell(&self, note: impl Into<String>, fraction: Option<f64>) {
+    pub(super) async fn tell(&self, note: impl Into<String>, fraction: Option<f64>) {
         let news = TaskNews::Progress { note: note.into(), fraction };
         let _ = self.news.send(News::Event(Event::Task { id: self.id, news })).await;
     }
@@ -44,6 +46,8 @@ pub async fn run(session: &Session, job: Job, progress: &Progress) -> Result<Str
         Job::Delete(object) => delete(session, &object, progress).await,
         Job::ApplyFile { path, namespace } => apply_file(session, &path, &namespace, progress).await,
         Job::Upload { object, url, path } => upload(session, &object, &url, &path, progress).await,
+        Job::Vnc(machine) => child::screen(session, &machine, progress).await,
+        Job::Forward { machine, ports } => child::forward(session, &machine, &ports, progress).await,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Runs effects as tasks. Results come back only as events; nothing here touches the state.
 
+mod child;
 mod consoles;
 mod forms;
 mod jobs;
@@ -77,6 +78,7 @@ pub struct Runner {
     feeds: HashMap<FeedId, AbortHandle>,
     tasks: HashMap<TaskId, AbortHandle>,
     consoles: HashMap<Target, consoles::Handle>,
+    kubeconfig: Option<PathBuf>,
 }
 
 impl Runner {
@@ -87,6 +89,7 @@ impl Runner {
         contexts: ContextLister,
         themes: ThemeSource,
         cache: PathBuf,
+        kubeconfig: Option<PathBuf>,
     ) -> Self {
         Self {
             news,
@@ -100,6 +103,7 @@ impl Runner {
             feeds: HashMap::new(),
             tasks: HashMap::new(),
             consoles: HashMap::new(),
+            kubeconfig,
         }
     }
 
@@ -134,11 +138,12 @@ impl Runner {
                 }
             }
             Effect::Run { id, job } => {
-                let news = self.news.clone();
+                let (news, kubeconfig) = (self.news.clone(), self.kubeconfig.clone());
                 match self.session.clone() {
                     Some(session) => {
                         let task = tokio::spawn(async move {
-                            let result = jobs::run(&session, job, &jobs::Progress { id, news: news.clone() }).await;
+                            let progress = jobs::Progress { id, news: news.clone(), kubeconfig };
+                            let result = jobs::run(&session, job, &progress).await;
                             let report = match result {
                                 Ok(text) => TaskNews::Done(text),
                                 Err(failure) => TaskNews::Failed(failure),
@@ -167,7 +172,12 @@ impl Runner {
                     }
                 });
             }
-            Effect::ConsoleConnect { target, history, attempt } => self.console(target, history, attempt),
+            Effect::ConsoleConnect { target, history, attempt, size } => self.console(target, history, attempt, size),
+            Effect::ConsoleResize { target, size } => {
+                if let Some(handle) = self.consoles.get(&target) {
+                    handle.resize(size);
+                }
+            }
             Effect::ConsoleSend { target, bytes } => self.console_send(target, bytes),
             Effect::ConsoleDisconnect(target) => {
                 if let Some(handle) = self.consoles.remove(&target) {

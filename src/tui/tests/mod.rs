@@ -8,6 +8,7 @@ mod flows;
 mod hostile;
 mod kinds;
 mod screens;
+mod ways_in;
 
 use std::path::PathBuf;
 
@@ -56,6 +57,7 @@ impl Desk {
             now: NOON,
             commands: Vec::new(),
             filters: Vec::new(),
+            logins: vec!["cloud".into()],
             warnings: Vec::new(),
         });
         Self { state, effects, now: NOON }
@@ -81,7 +83,8 @@ impl Desk {
 
     pub fn event(&mut self, event: Event) {
         self.effects.extend(update(&mut self.state, event, self.now));
-        prepare(&mut self.state);
+        let prepared = prepare(&mut self.state);
+        self.effects.extend(prepared);
     }
 
     /// Answers every watch that was asked for with the objects of [`cluster`].

@@ -141,6 +141,9 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
             }
             return effects;
         }
+        Action::Ssh => ask::login(state),
+        Action::Vnc => return ask::screen(state),
+        Action::PortForward => ask::ports(state),
         Action::Attach => return edits::attach(state),
         Action::Detach => ask::detach(state),
         Action::NextMatch | Action::PreviousMatch => {

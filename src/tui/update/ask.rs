@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::super::action::{Action, Possible, possible};
 use super::super::input::Input;
 use super::super::message::{Effect, Job, ObjectRef};
-use super::super::overlay::{self, Confirm, Overlay, Surety, Then};
+use super::super::overlay::{self, Ask, Confirm, Overlay, Purpose, Surety, Then};
 use super::super::screens::why::why;
 use super::super::screens::{View, kind_noun, kind_title};
 use super::super::state::{Link, State};
@@ -107,6 +107,69 @@ pub fn power(state: &mut State, operation: OperationType, force: bool) -> Vec<Ef
         then: Then::Run(jobs),
     }));
     Vec::new()
+}
+
+/// Asks whom to log in as; the last login is offered.
+pub fn login(state: &mut State) {
+    let Some((machine, _)) = state.at_hand() else { return };
+    let last = state.logins.entries().last().cloned().unwrap_or_default();
+    state.overlays.push(Overlay::Ask(Ask {
+        title: format!("SSH to {}", machine.path()),
+        note: "Log in as this user. Keys and known hosts are those of `vmdeck ssh`; a password is asked for there."
+            .into(),
+        input: Input::new(&last),
+        purpose: Purpose::Login { machine },
+    }));
+}
+
+/// Opens the screens of the chosen machines, each as a task that ends with its viewer.
+pub fn screen(state: &mut State) -> Vec<Effect> {
+    let (mut effects, mut skipped) = (Vec::new(), Vec::new());
+    for (machine, content) in targets(state) {
+        match possible(Action::Vnc, machine.kind.0.kind, &content) {
+            Possible::Yes => {
+                let title = format!("Screen of {}", machine.path());
+                effects.push(overlay::run(state, title, Some(machine.clone()), Job::Vnc(machine)));
+            }
+            Possible::No(reason) => skipped.push(format!("{}: {reason}", machine.path())),
+            Possible::Absent => {}
+        }
+    }
+    if effects.is_empty() && !skipped.is_empty() {
+        state.hint(format!("no screen: {}", skipped.join("; ")));
+    }
+    effects
+}
+
+/// Asks which ports to forward.
+pub fn ports(state: &mut State) {
+    let Some((machine, _)) = state.at_hand() else { return };
+    state.overlays.push(Overlay::Ask(Ask {
+        title: format!("Forward ports to {}", machine.path()),
+        note: "LOCAL:REMOTE, several with blanks between: 8080:80 2222:22 udp/5353. They stay until the task is cancelled."
+            .into(),
+        input: Input::default(),
+        purpose: Purpose::Ports { machine },
+    }));
+}
+
+/// Starts to forward ports, if the answer makes sense.
+pub fn forward(state: &mut State, machine: ObjectRef, answer: &str) -> Vec<Effect> {
+    let ports: Vec<String> = answer.split_whitespace().map(str::to_owned).collect();
+    if let Some(wrong) = ports.iter().find(|p| !is_ports(p)) {
+        state.hint(format!("`{}` is no port: write LOCAL:REMOTE, for example 8080:80", printable(wrong)));
+        return Vec::new();
+    }
+    let title = format!("Forward {} of {}", ports.join(" "), machine.path());
+    vec![overlay::run(state, title, Some(machine.clone()), Job::Forward { machine, ports })]
+}
+
+/// `[tcp/|udp/]LOCAL[:REMOTE]`; the details are for the command that does it.
+fn is_ports(text: &str) -> bool {
+    let numbers = text.strip_prefix("tcp/").or(text.strip_prefix("udp/")).unwrap_or(text);
+    let mut parts = numbers.split(':');
+    let number = |part: &str| part.parse::<u16>().is_ok();
+    parts.next().is_some_and(number) && parts.next().is_none_or(number) && parts.next().is_none()
 }
 
 /// What a stop or restart means for this machine, in words.

@@ -3,18 +3,31 @@
 use bytes::Bytes;
 use crossterm::event::MouseEvent;
 
-use super::super::console::{ConsolePane, Request, Target};
+use super::super::console::{ConsolePane, Line, Request, Target};
 use super::super::message::{ConsoleNews, Effect, ObjectRef};
 use super::super::overlay::{Help, Overlay};
 use super::super::state::{Front, State};
 use crate::client::TableRow;
+use crate::types::text::printable;
 
 /// Opens a machine's console, or goes to its tab.
 pub fn open(state: &mut State, machine: &ObjectRef) -> Vec<Effect> {
-    let target = Target { namespace: machine.namespace.clone(), name: machine.name.clone() };
+    show(state, Target::serial(&machine.namespace, &machine.name))
+}
+
+/// Logs in by SSH, in a tab of its own.
+pub fn log_in(state: &mut State, machine: &ObjectRef, login: String) -> Vec<Effect> {
+    state.logins.push(&login);
+    let mut effects = vec![Effect::Remember { file: "logins", lines: state.logins.entries().to_vec() }];
+    let line = Line::Ssh { login };
+    effects.extend(show(state, Target { namespace: machine.namespace.clone(), name: machine.name.clone(), line }));
+    effects
+}
+
+fn show(state: &mut State, target: Target) -> Vec<Effect> {
     state.front = Front::Consoles;
-    state.consoles.resize(super::super::view::console_area(state));
-    let requests = state.consoles.open(target);
+    let mut requests = state.consoles.resize(super::super::view::console_area(state));
+    requests.extend(state.consoles.open(target));
     answer(state, requests)
 }
 
@@ -34,6 +47,10 @@ pub fn news(state: &mut State, target: &Target, news: ConsoleNews) -> Vec<Effect
         ConsoleNews::Ended(why) => {
             state.consoles.ended(target, &why);
             Vec::new()
+        }
+        ConsoleNews::Closed => {
+            state.hint(format!("{}: logged out", printable(&target.label())));
+            state.consoles.closed(target)
         }
         ConsoleNews::Refused(n) => {
             state.hint(format!("{}/{} does not take input: {n} bytes were not sent", target.namespace, target.name));
@@ -65,7 +82,7 @@ pub fn focus(state: &mut State, gained: bool) -> Vec<Effect> {
 pub fn machines<'a>(consoles: &mut ConsolePane, rows: impl IntoIterator<Item = &'a TableRow>) {
     for row in rows {
         let text = |pointer: &str| row.object.pointer(pointer).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
-        let target = Target { namespace: text("/metadata/namespace"), name: text("/metadata/name") };
+        let target = Target::serial(&text("/metadata/namespace"), &text("/metadata/name"));
         consoles.guest_phase(&target, &text("/status/phase"));
     }
 }
@@ -76,8 +93,10 @@ pub fn answer(state: &mut State, requests: Vec<Request>) -> Vec<Effect> {
     for request in requests {
         match request {
             Request::Connect { target, history, attempt } => {
-                effects.push(Effect::ConsoleConnect { target, history, attempt });
+                let size = state.consoles.size();
+                effects.push(Effect::ConsoleConnect { target, history, attempt, size });
             }
+            Request::Resize { target, size } => effects.push(Effect::ConsoleResize { target, size }),
             Request::Send { target, bytes } => {
                 effects.push(Effect::ConsoleSend { target, bytes: Bytes::from(bytes) });
             }

@@ -53,8 +53,9 @@ pub fn update(state: &mut State, event: Event, now: Millis) -> Vec<Effect> {
 
 /// Brings up to date what a frame shows: order and filter of the list, text made from objects, the consoles' size.
 /// Once for each frame, not for each event: a thousand changes cost one sort.
-pub fn prepare(state: &mut State) {
-    state.consoles.resize(super::view::console_area(state));
+pub fn prepare(state: &mut State) -> Vec<Effect> {
+    let resized = state.consoles.resize(super::view::console_area(state));
+    let effects = consoles::answer(state, resized);
     if let Some(feed) = state.list_mut() {
         feed.table.settle();
     }
@@ -70,4 +71,5 @@ pub fn prepare(state: &mut State) {
     if let (Some(object), super::screens::View::Text(document)) = (outdated, state.view_mut()) {
         document.renew(&object);
     }
+    effects
 }

@@ -199,6 +199,8 @@ fn act(state: &mut State, deed: Deed) -> Vec<Effect> {
         Deed::Answer(Purpose::Upload { object, url }, path) => {
             vec![upload(state, object, url, path)]
         }
+        Deed::Answer(Purpose::Login { machine }, login) => super::consoles::log_in(state, &machine, login),
+        Deed::Answer(Purpose::Ports { machine }, ports) => super::ask::forward(state, machine, &ports),
         Deed::KeepFilter(text) => {
             apply_filter(state, &text);
             state.filters.push(&text);

@@ -1,5 +1,8 @@
 //! The UI on real machines, in a pseudo-terminal of 80x24.
 
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+
 use serde_json::json;
 
 use crate::support::{BOOT, SOON, Screen, World};
@@ -34,6 +37,40 @@ fn create_log_in_edit_review_save_restart() {
     screen.keys(LEAVE_CONSOLE);
     screen.until("q leave", SOON);
     screen.keys("q");
+
+    // Log in by SSH, in a tab that knows its size; a logout closes it.
+    screen.until("Virtual machine default/vm-1", SOON);
+    screen.keys("C");
+    screen.until("SSH to default/vm-1", SOON);
+    screen.keys("cloud\r");
+    screen.until("cloud@vm-1", SOON);
+    screen.until_like("a password prompt", BOOT, |text| last_console_line(text).ends_with("password:"));
+    screen.keys("cloud\r");
+    screen.until_like("a shell", SOON, |text| last_console_line(text).ends_with(":~$"));
+    screen.keys("echo size: $(stty size)\r");
+    screen.until("size: 21 80", SOON);
+    screen.keys("exit\r");
+    screen.until("logged out", SOON);
+
+    // A forwarded port is there for as long as its task.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    screen.until("Virtual machine default/vm-1", SOON);
+    screen.keys("F");
+    screen.until("Forward ports to default/vm-1", SOON);
+    screen.keys(&format!("{}:22\r", free.port()));
+    screen.until("Forwarding from", SOON);
+    let mut greeting = [0; 4];
+    let mut server = TcpStream::connect(free).unwrap();
+    server.set_read_timeout(Some(SOON)).unwrap();
+    server.read_exact(&mut greeting).unwrap();
+    assert_eq!(&greeting, b"SSH-");
+    screen.keys("t");
+    screen.until("Tasks", SOON);
+    screen.keys("x");
+    screen.until("cancelled", SOON);
+    let closed = server.read_to_end(&mut Vec::new());
+    assert!(closed.is_ok() || closed.is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset));
+    screen.keys("\x1b");
 
     // Edit: cores 1 -> 2, reviewed, saved.
     screen.until("Virtual machine default/vm-1", SOON);
