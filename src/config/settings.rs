@@ -25,6 +25,14 @@ pub struct HostSettings {
     pub accel: Accel,
     /// Make `coreFraction` a hard cap, not only a guaranteed share.
     pub cpu_cap: bool,
+    /// Percent of the processors that machines may be promised together (cores times `coreFraction`); 300 promises
+    /// three times what there is.
+    pub cpu_overcommit_percent: u32,
+    /// Percent of the memory that machines may have together.
+    pub memory_overcommit_percent: u32,
+    /// MiB of memory that are kept for everything else on this computer.
+    #[serde(rename = "reservedMemoryMiB")]
+    pub reserved_memory_mebibytes: u64,
     /// Loopback `address:port` of the TLS listener for stock clients; absent means no TCP listener.
     pub listen: Option<std::net::SocketAddr>,
     /// Name of the one Node; the host name if absent.
@@ -43,6 +51,9 @@ impl Default for HostSettings {
             virtual_machine_cidrs: vec![default_cidr()],
             accel: Accel::Auto,
             cpu_cap: false,
+            cpu_overcommit_percent: 100,
+            memory_overcommit_percent: 100,
+            reserved_memory_mebibytes: 256,
             listen: None,
             node_name: None,
             migration_bandwidth: None,
@@ -133,6 +144,9 @@ mod tests {
         let s: Settings = toml::from_str("[host]\naccel='tcg'\nvirtualMachineCIDRs=['10.1.0.0/16']\n").unwrap();
         assert_eq!(s.host.accel, Accel::Tcg);
         assert_eq!(s.host.virtual_machine_cidrs[0].to_string(), "10.1.0.0/16");
+        let s: Settings = toml::from_str("[host]\ncpuOvercommitPercent=300\nreservedMemoryMiB=0\n").unwrap();
+        assert_eq!((s.host.cpu_overcommit_percent, s.host.memory_overcommit_percent), (300, 100));
+        assert_eq!(s.host.reserved_memory_mebibytes, 0);
         assert!(toml::from_str::<Settings>("[host]\naccell='tcg'\n").is_err());
     }
 }

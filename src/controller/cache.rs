@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{Node, Secret};
+use k8s_openapi::api::core::v1::{Namespace, Node, Secret};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::{self, Event};
@@ -22,7 +22,8 @@ use crate::types::{
     AddressType, BlockDeviceKind, BlockDeviceRef, ClusterVirtualImage, DiskSourceKind, ImageDataSource, SourceKind,
     VirtualDisk, VirtualDiskSnapshot, VirtualImage, VirtualMachine, VirtualMachineBlockDeviceAttachment,
     VirtualMachineClass, VirtualMachineIPAddress, VirtualMachineIPAddressLease, VirtualMachineMACAddress,
-    VirtualMachineOperation, VirtualMachineSnapshot, VirtualMachineSnapshotOperation, lease_address, lease_name,
+    VirtualMachineMACAddressLease, VirtualMachineOperation, VirtualMachineSnapshot, VirtualMachineSnapshotOperation,
+    lease_address, lease_name, mac_lease_name,
 };
 
 /// A kind that the controllers watch.
@@ -113,9 +114,18 @@ watched!(cluster VirtualMachineClass, Class, _this => vec![]);
 watched!(namespaced VirtualDiskSnapshot, DiskSnapshot, _this => vec![]);
 watched!(namespaced VirtualMachineSnapshot, MachineSnapshot, _this => vec![]);
 watched!(namespaced VirtualMachineSnapshotOperation, SnapshotOperation, _this => vec![]);
-watched!(namespaced VirtualMachineMACAddress, MacAddress, _this => vec![]);
+watched!(namespaced VirtualMachineMACAddress, MacAddress, this => {
+    let addresses = [this.spec.address.as_ref(), this.status.as_ref().and_then(|s| s.address.as_ref())];
+    let leases: BTreeSet<String> = addresses.into_iter().flatten().map(|a| mac_lease_name(a)).collect();
+    leases.iter().map(|name| Key::new(Kind::MacLease, "", name)).collect()
+});
+watched!(cluster VirtualMachineMACAddressLease, MacLease, this => {
+    let holder = this.spec.virtual_machine_mac_address_ref.as_ref();
+    holder.filter(|h| !h.name.is_empty()).map(|h| Key::new(Kind::MacAddress, &h.namespace, &h.name)).into_iter().collect()
+});
 watched!(namespaced Secret, Secret, _this => vec![]);
 watched!(cluster Node, Node, _this => vec![]);
+watched!(cluster Namespace, Namespace, _this => vec![]);
 
 /// Namespace of an object; empty for cluster-wide ones.
 pub fn namespace<K: Resource<DynamicType = ()>>(object: &K) -> String {
@@ -329,6 +339,9 @@ pub async fn follow<K: Watched>(client: Client, mut writer: Writer<K>, cache: Ar
                 if K::KIND == Kind::Lease {
                     // An address is free again: whoever found none looks once more.
                     woken.extend(wakeup.graph.lock().keys(Kind::Address));
+                }
+                if K::KIND == Kind::MacLease {
+                    woken.extend(wakeup.graph.lock().keys(Kind::MacAddress));
                 }
                 woken
             }

@@ -32,10 +32,14 @@ pub enum Kind {
     SnapshotOperation,
     /// VirtualMachineMACAddress.
     MacAddress,
+    /// VirtualMachineMACAddressLease.
+    MacLease,
     /// Secret.
     Secret,
     /// Node.
     Node,
+    /// Namespace.
+    Namespace,
 }
 
 /// An object's address in the API. Cluster-wide objects have an empty namespace.

@@ -2,7 +2,7 @@
 //!
 //! * [`cache`]: one watch and one cache for each kind; [`graph`]: which change wakes whom.
 //! * [`machine`]: VirtualMachine, the center of it all; its run policy is in [`machine::power`].
-//! * [`operation`], [`attachment`], [`disk`], [`image`], [`address`], [`class`], [`node`]: the other kinds;
+//! * [`operation`], [`attachment`], [`disk`], [`image`], [`address`], [`mac`], [`class`], [`node`]: the other kinds;
 //!   [`unserved`]: those that nothing is done for yet.
 //! * [`write`]: patches of what changed; [`events`]: events on objects; [`orphans`]: what has no object any more.
 //!
@@ -18,7 +18,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use ipnet::Ipv4Net;
-use k8s_openapi::api::core::v1::{Node, Secret};
+use k8s_openapi::api::core::v1::{Namespace, Node, Secret};
 use kube::Client;
 use kube::runtime::controller::{Action, Config, ReconcileReason, ReconcileRequest, applier};
 use kube::runtime::reflector::{self, ObjectRef};
@@ -38,6 +38,7 @@ mod error;
 mod events;
 mod graph;
 pub mod image;
+pub mod mac;
 pub mod machine;
 mod making;
 pub mod node;
@@ -53,9 +54,10 @@ pub use orphans::spared;
 
 use crate::host::{Host, HostEvent, MachineState, VolumeId};
 use crate::types::{
-    ClusterVirtualImage, VirtualDisk, VirtualDiskSnapshot, VirtualImage, VirtualMachine,
+    ClusterVirtualImage, SizingPolicy, VirtualDisk, VirtualDiskSnapshot, VirtualImage, VirtualMachine,
     VirtualMachineBlockDeviceAttachment, VirtualMachineClass, VirtualMachineIPAddress, VirtualMachineIPAddressLease,
-    VirtualMachineMACAddress, VirtualMachineOperation, VirtualMachineSnapshot, VirtualMachineSnapshotOperation,
+    VirtualMachineMACAddress, VirtualMachineMACAddressLease, VirtualMachineOperation, VirtualMachineSnapshot,
+    VirtualMachineSnapshotOperation,
 };
 use cache::{Cache, Wakeup, Watched, follow};
 use events::Recorder;
@@ -74,6 +76,8 @@ pub struct Options {
     pub cidrs: Vec<Ipv4Net>,
     /// Name of the one Node.
     pub node_name: String,
+    /// How much of this computer machines may have.
+    pub capacity: node::Capacity,
     /// How long a released address stays with its namespace.
     pub lease_retention: Duration,
     /// How upload addresses are written.
@@ -118,14 +122,18 @@ pub struct Context {
     machine_snapshots: Arc<Cache<VirtualMachineSnapshot>>,
     snapshot_operations: Arc<Cache<VirtualMachineSnapshotOperation>>,
     mac_addresses: Arc<Cache<VirtualMachineMACAddress>>,
+    mac_leases: Arc<Cache<VirtualMachineMACAddressLease>>,
     secrets: Arc<Cache<Secret>>,
     nodes: Arc<Cache<Node>>,
+    namespaces: Arc<Cache<Namespace>>,
     machine_memory: machine::Shared,
     retries: Mutex<HashMap<Key, u32>>,
     /// When the waits for uploads began.
     uploads: Mutex<HashMap<VolumeId, jiff::Timestamp>>,
     /// When and for which launch of its machine an attachment was last asked for.
     plugging: Mutex<HashMap<String, (u64, jiff::Timestamp)>>,
+    /// Sizing policies of classes, by UID, as last seen.
+    class_sizes: Mutex<HashMap<String, Option<Vec<SizingPolicy>>>>,
     /// Machines that wait for room or for others to leave; woken when an instance ends.
     waiting: Mutex<BTreeSet<Key>>,
 }
@@ -165,7 +173,7 @@ pub async fn run(
     let host_events = host.subscribe();
     let mut queues = HashMap::new();
     let mut inputs = HashMap::new();
-    for kind in RECONCILED {
+    for &kind in RECONCILED {
         let (sender, receiver) = unbounded_channel();
         queues.insert(kind, sender);
         inputs.insert(kind, receiver);
@@ -187,8 +195,10 @@ pub async fn run(
         machine_snapshots: b.cache(&wakeup),
         snapshot_operations: b.cache(&wakeup),
         mac_addresses: b.cache(&wakeup),
+        mac_leases: b.cache(&wakeup),
         secrets: b.cache(&wakeup),
         nodes: b.cache(&wakeup),
+        namespaces: b.cache(&wakeup),
         client,
         host,
         options,
@@ -198,6 +208,7 @@ pub async fn run(
         retries: Mutex::default(),
         uploads: Mutex::default(),
         plugging: Mutex::default(),
+        class_sizes: Mutex::default(),
         waiting: Mutex::default(),
     });
 
@@ -224,8 +235,10 @@ pub async fn run(
         drive.kind(ctx.disk_snapshots.clone(), |o, c| unserved::disk_snapshot(o, c).boxed());
         drive.kind(ctx.machine_snapshots.clone(), |o, c| unserved::machine_snapshot(o, c).boxed());
         drive.kind(ctx.snapshot_operations.clone(), |o, c| unserved::snapshot_operation(o, c).boxed());
-        drive.kind(ctx.mac_addresses.clone(), |o, c| unserved::mac_address(o, c).boxed());
+        drive.kind(ctx.mac_addresses.clone(), |o, c| mac::reconcile(o, c).boxed());
+        drive.kind(ctx.mac_leases.clone(), |o, c| mac::reconcile_lease(o, c).boxed());
         drive.kind(ctx.nodes.clone(), |o, c| node::reconcile(o, c).boxed());
+        drive.kind(ctx.namespaces.clone(), |o, c| node::namespace(o, c).boxed());
         while tasks.join_next().await.is_some() {}
         Ok(())
     };
@@ -236,7 +249,7 @@ pub async fn run(
 }
 
 /// Kinds with a reconciler. Secrets only wake others.
-const RECONCILED: [Kind; 14] = [
+const RECONCILED: &[Kind] = &[
     Kind::Machine,
     Kind::Operation,
     Kind::Attachment,
@@ -250,7 +263,9 @@ const RECONCILED: [Kind; 14] = [
     Kind::MachineSnapshot,
     Kind::SnapshotOperation,
     Kind::MacAddress,
+    Kind::MacLease,
     Kind::Node,
+    Kind::Namespace,
 ];
 
 /// One look at one object.
@@ -331,7 +346,7 @@ async fn host_triggers(ctx: Arc<Context>, mut events: tokio::sync::broadcast::Re
             }
             Err(RecvError::Lagged(missed)) => {
                 tracing::debug!(missed, "host events missed, looking at everything");
-                for kind in RECONCILED {
+                for &kind in RECONCILED {
                     ctx.wakeup.wake_all(kind);
                 }
             }

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Namespace, Node};
 use kube::api::{Api, PostParams};
 use kube::runtime::controller::Action;
 use serde_json::{Value, json};
 
 use super::graph::Kind;
+use super::machine::placement::Amount;
+use super::machine::placement::room::format_milli;
 use super::write::merge_patch;
 use super::{Context, Error, bootstrap};
 use crate::host::NodeFacts;
@@ -23,9 +25,40 @@ pub const ACCELERATOR_REASON: &str = "vmdeck.io/accelerator-reason";
 /// Annotation: what works differently from the best possible way, one sentence per line.
 pub const NOTES: &str = "vmdeck.io/notes";
 
-/// A changed Node lets machines be placed anew.
+/// How much of this computer machines may have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capacity {
+    /// Percent of the processors that may be promised; above 100 more is promised than there is.
+    pub cpu_percent: u32,
+    /// Percent of the memory that may be given, likewise.
+    pub memory_percent: u32,
+    /// Bytes that are kept for everything else.
+    pub reserved_memory: u64,
+}
+
+/// What all machines together may have: also the Node's `status.allocatable`.
+pub fn allocatable(facts: &NodeFacts, capacity: &Capacity) -> Amount {
+    let part = |of: u64, percent: u32| u64::try_from(u128::from(of) * u128::from(percent) / 100).unwrap_or(u64::MAX);
+    Amount {
+        memory: part(facts.memory_bytes, capacity.memory_percent).saturating_sub(capacity.reserved_memory),
+        milli_cpus: part(u64::from(facts.cpus) * 1000, capacity.cpu_percent),
+    }
+}
+
+/// Whether guests are emulated here.
+pub fn is_emulated(facts: &NodeFacts) -> bool {
+    facts.accelerator != "kvm"
+}
+
+/// A changed Node lets machines be placed anew, or drives them away.
 pub async fn reconcile(_node: Arc<Node>, ctx: Arc<Context>) -> Result<Action, Error> {
     ctx.wakeup.wake_all(Kind::Class);
+    ctx.wakeup.wake_all(Kind::Machine);
+    Ok(Action::await_change())
+}
+
+/// Other labels of a namespace may let machines be placed.
+pub async fn namespace(_namespace: Arc<Namespace>, ctx: Arc<Context>) -> Result<Action, Error> {
     let waiting = std::mem::take(&mut *ctx.waiting.lock());
     ctx.wakeup.wake(waiting);
     Ok(Action::await_change())
@@ -59,7 +92,7 @@ pub async fn publish(ctx: &Context) -> Result<(), Error> {
         written.map_err(|e| Error::write("metadata", &existing, e))?;
     }
     let old = now.get("status").cloned().unwrap_or_else(|| json!({}));
-    let new = status(name, &facts, &old, ctx.now());
+    let new = status(name, &facts, &ctx.options.capacity, &old, ctx.now());
     let mut merged = old.clone();
     json_patch::merge(&mut merged, &new);
     if let Some(patch) = merge_patch(&old, &merged) {
@@ -88,16 +121,16 @@ fn annotations(facts: &NodeFacts) -> BTreeMap<&'static str, String> {
     .into()
 }
 
-fn status(name: &str, facts: &NodeFacts, old: &Value, now: Timestamp) -> Value {
-    let resources = json!({
-        "cpu": facts.cpus.to_string(),
-        "memory": format_bytes(facts.memory_bytes),
-    });
+fn status(name: &str, facts: &NodeFacts, capacity: &Capacity, old: &Value, now: Timestamp) -> Value {
+    let allocatable = allocatable(facts, capacity);
     let ready = facts.problems.is_empty();
     let accelerated = facts.accelerator == "kvm";
     json!({
-        "capacity": resources,
-        "allocatable": resources,
+        "capacity": {"cpu": facts.cpus.to_string(), "memory": format_bytes(facts.memory_bytes)},
+        "allocatable": {
+            "cpu": format_milli(allocatable.milli_cpus),
+            "memory": format_bytes(allocatable.memory),
+        },
         "addresses": [{"type": "Hostname", "address": name}],
         "nodeInfo": {
             "architecture": facts.architecture,
@@ -139,4 +172,44 @@ fn condition(old: &Value, now: Timestamp, type_: &str, yes: bool, reason: &str, 
         "lastTransitionTime": since,
         "lastHeartbeatTime": since,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_machines_may_have() {
+        let facts = |memory_bytes: u64, cpus: u32| NodeFacts {
+            name: "n".into(),
+            cpus,
+            memory_bytes,
+            accelerator: "tcg".into(),
+            accelerator_reason: String::new(),
+            cpu: Default::default(),
+            qemu_version: None,
+            efi: false,
+            secure_boot: false,
+            kernel_version: String::new(),
+            os_image: String::new(),
+            architecture: "amd64".into(),
+            problems: vec![],
+            notes: vec![],
+        };
+        let capacity =
+            |cpu_percent, memory_percent, reserved_memory| Capacity { cpu_percent, memory_percent, reserved_memory };
+        for (facts, capacity, memory, milli_cpus) in [
+            (facts(8 << 30, 2), capacity(100, 100, 256 << 20), (8 << 30) - (256 << 20), 2000),
+            (facts(8 << 30, 2), capacity(300, 150, 0), 12 << 30, 6000),
+            (facts(8 << 30, 2), capacity(50, 50, 0), 4 << 30, 1000),
+            (facts(1 << 20, 1), capacity(0, 100, 1 << 30), 0, 0),
+        ] {
+            let expected = Amount { memory, milli_cpus };
+            assert_eq!(allocatable(&facts, &capacity), expected);
+            let status = status("n", &facts, &capacity, &json!({}), Timestamp::UNIX_EPOCH);
+            assert_eq!(status["capacity"]["cpu"], facts.cpus.to_string());
+            assert_eq!(status["allocatable"]["cpu"], format_milli(milli_cpus));
+            assert_eq!(status["allocatable"]["memory"], format_bytes(memory));
+        }
+    }
 }

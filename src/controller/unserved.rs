@@ -1,7 +1,7 @@
 //! Kinds that this release stores and checks but does nothing for. Their status says so: silence would look like work.
 //!
 //! A snapshot is of a moment. One that is not taken when it is asked for has failed: were it left waiting, a later
-//! release would take it of a moment that nobody meant. A MAC address has no moment, so it waits.
+//! release would take it of a moment that nobody meant.
 
 use std::sync::Arc;
 
@@ -12,14 +12,13 @@ use super::cache::Watched;
 use super::{Context, Error};
 use crate::types::condition::{self, Status};
 use crate::types::{
-    AddressPhase, Condition, SnapshotOperationPhase, SnapshotPhase, VirtualDiskSnapshot, VirtualDiskSnapshotStatus,
-    VirtualMachineMACAddress, VirtualMachineMACAddressStatus, VirtualMachineSnapshot, VirtualMachineSnapshotOperation,
-    VirtualMachineSnapshotOperationStatus, VirtualMachineSnapshotStatus,
+    Condition, SnapshotOperationPhase, SnapshotPhase, VirtualDiskSnapshot, VirtualDiskSnapshotStatus,
+    VirtualMachineSnapshot, VirtualMachineSnapshotOperation, VirtualMachineSnapshotOperationStatus,
+    VirtualMachineSnapshotStatus,
 };
 
 const NO_SNAPSHOTS: &str = "Snapshots are not made by this release of vmdeck: nothing was saved.";
 const NO_SOURCE: &str = "Snapshots are not made by this release of vmdeck, so no machine can be made from one.";
-const NO_NETWORKS: &str = "This host has the Main network only, whose interfaces take no address from here.";
 
 /// One look at one snapshot of a disk.
 pub async fn disk_snapshot(object: Arc<VirtualDiskSnapshot>, ctx: Arc<Context>) -> Result<Action, Error> {
@@ -77,24 +76,8 @@ pub async fn snapshot_operation(
     Ok(Action::await_change())
 }
 
-/// One look at one MAC address.
-pub async fn mac_address(object: Arc<VirtualMachineMACAddress>, ctx: Arc<Context>) -> Result<Action, Error> {
-    let old = object.status.clone().unwrap_or_default();
-    let conditions = told(object.as_ref(), &ctx, old.conditions.clone(), "Bound", UNBOUND, NO_NETWORKS);
-    let new = VirtualMachineMACAddressStatus {
-        phase: Some(AddressPhase::Pending),
-        observed_generation: object.meta().generation,
-        conditions: Some(conditions),
-        ..old
-    };
-    let latest = ctx.mac_addresses.newest(object);
-    ctx.report(&ctx.mac_addresses, latest.as_ref(), latest.status.as_ref(), &new).await?;
-    Ok(Action::await_change())
-}
-
 const FAILED_DISK: &str = "VirtualDiskSnapshotFailed";
 const FAILED_MACHINE: &str = "VirtualMachineSnapshotFailed";
-const UNBOUND: &str = "VirtualMachineMACAddressLeaseNotFound";
 
 /// The conditions with the one that says why nothing is done.
 fn told<K: Watched>(

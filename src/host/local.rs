@@ -257,6 +257,7 @@ fn prepare(
             Accelerator::Tcg => "tcg".into(),
         },
         accelerator_reason: facts.accelerator_reason.clone(),
+        cpu: facts.cpu.clone(),
         qemu_version: facts.version.clone(),
         efi: facts.efi.is_some(),
         secure_boot: facts.efi_secure.is_some(),

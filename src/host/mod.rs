@@ -14,6 +14,7 @@ mod agent;
 mod cgroup;
 mod command_line;
 mod context;
+mod cpu;
 mod disk_image;
 mod fetch;
 mod forward;
@@ -46,8 +47,11 @@ mod volumes;
 #[cfg(test)]
 mod tests_boot;
 #[cfg(test)]
+mod tests_cpu;
+#[cfg(test)]
 mod tests_qemu;
 
+pub use cpu::CpuFacts;
 pub use forward::{ForwardError, PortStream};
 pub use local::{HostError, HostOptions, LocalHost};
 pub use spec::*;
@@ -378,6 +382,8 @@ pub struct NodeFacts {
     pub accelerator: String,
     /// Why this accelerator.
     pub accelerator_reason: String,
+    /// Processors that guests can have.
+    pub cpu: std::sync::Arc<CpuFacts>,
     /// QEMU's version, absent when no QEMU was found.
     pub qemu_version: Option<String>,
     /// UEFI firmware was found.

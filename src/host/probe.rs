@@ -3,8 +3,10 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use super::command_line::Accelerator;
+use super::cpu::{self, CpuFacts};
 use super::spec::Firmware;
 use crate::config::Accel;
 
@@ -25,6 +27,8 @@ pub(super) struct Facts {
     pub(super) accelerator: Accelerator,
     /// Why.
     pub(super) accelerator_reason: String,
+    /// Processors that guests can have.
+    pub(super) cpu: Arc<CpuFacts>,
     /// Group that may open `/dev/kvm`, when KVM is used and not everybody may.
     pub(super) kvm_group: Option<u32>,
     /// Only root may open `/dev/kvm`, and KVM is used.
@@ -46,15 +50,21 @@ pub(super) fn probe(accel: Accel) -> Facts {
     let version = run(&["--version"]);
     let machines = run(&["-machine", "help"]);
     let trace = run(&["-trace", "help"]);
-    // A thread that panicked has found nothing.
-    let (version, machines, trace) =
-        (version.join().unwrap_or_default(), machines.join().unwrap_or_default(), trace.join().unwrap_or_default());
     let machine = Path::new("/dev/kvm");
     let opens = std::fs::OpenOptions::new().read(true).write(true).open(machine);
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let opens = opens.map(drop).map_err(|error| error.to_string());
     let trial = || qemu.as_deref().map_or(Ok(()), try_kvm);
     let (accelerator, accelerator_reason) = choose_accelerator(accel, opens, &cpuinfo, std::env::consts::ARCH, &trial);
+    let asked = qemu.clone();
+    let cpu = std::thread::spawn(move || asked.map(|qemu| cpu::ask(&qemu, accelerator)).unwrap_or_default());
+    // A thread that panicked has found nothing.
+    let (version, machines, trace, cpu) = (
+        version.join().unwrap_or_default(),
+        machines.join().unwrap_or_default(),
+        trace.join().unwrap_or_default(),
+        cpu.join().unwrap_or_default(),
+    );
     let (kvm_group, kvm_closed) = match (accelerator, std::fs::metadata(machine)) {
         (Accelerator::Kvm, Ok(meta)) => kvm_access(&meta),
         _ => (None, false),
@@ -66,6 +76,7 @@ pub(super) fn probe(accel: Accel) -> Facts {
         qemu_img: find_program(&["qemu-img"]),
         accelerator,
         accelerator_reason,
+        cpu: Arc::new(cpu),
         kvm_group,
         kvm_closed,
         efi: first_pair(EFI),

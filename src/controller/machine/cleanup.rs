@@ -64,7 +64,7 @@ async fn report(vm: Arc<VirtualMachine>, ctx: &Context) -> Result<Action, Error>
     let g = gather(vm, ctx);
     let memory = Memory { wanted: Wanted::Off, judged: g.observation.launch };
     let decision = Decision { memory, deed: super::Deed::None, notice: None };
-    let outcome = Outcome { decision, waiting: None, until: None };
+    let outcome = Outcome { decision, waiting: None, until: None, leave: None, unmet: vec![] };
     let status = make_report(&g, &gate::checks(&g), &outcome, &Pending::default(), ctx);
     debug_assert_eq!(status.phase, Some(MachinePhase::Terminating));
     ctx.report(&ctx.machines, g.vm.as_ref(), g.vm.status.as_ref(), &status).await?;

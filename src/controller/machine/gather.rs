@@ -11,7 +11,6 @@ use super::super::cache::{Watched, device_key, namespace};
 use super::super::devices::{copied_by, holds, lookup, machine_id, machines_naming, note_spec};
 use super::super::graph::Kind;
 use super::super::{Context, operation};
-use super::placement::{Candidate, Resident, obstacle};
 use super::power::{Request, exists};
 use super::provision::{self, Provided};
 use crate::host::{MachineId, Observation, Seed, VolumeId, VolumeInfo, VolumeState};
@@ -303,35 +302,4 @@ fn provisioning(vm: &VirtualMachine, ns: &str, ctx: &Context) -> ProvisionFact {
         Ok(Provided { seed, warning }) => ProvisionFact::Ready { seed, warning },
         Err(message) => ProvisionFact::NotReady { message },
     }
-}
-
-/// Why the machine cannot be placed on the node now. Looks at every running machine, so it is asked only for those
-/// that are about to start.
-pub fn misplaced(vm: &VirtualMachine, class: Option<&VirtualMachineClass>, ctx: &Context) -> Option<String> {
-    let node = ctx.nodes.get("", &ctx.options.node_name)?;
-    let candidate =
-        Candidate { namespace: &namespace(vm), labels: vm.labels(), spec: &vm.spec, class: class.map(|c| &c.spec) };
-    let facts = ctx.host.node();
-    obstacle(&candidate, &node, facts.memory_bytes, &residents(vm, ctx))
-}
-
-/// Machines with an instance, other than `vm`.
-fn residents(vm: &VirtualMachine, ctx: &Context) -> Vec<Resident> {
-    let others =
-        ctx.host.machines().into_iter().filter(|o| exists(&o.state) && Some(o.id.0.as_str()) != vm.uid().as_deref());
-    others
-        .filter_map(|o| {
-            let key = ctx.wakeup.graph.lock().of_uid(&o.id.0).cloned()?;
-            let other = ctx.machines.at(&key)?;
-            let spec = note_spec(&o).unwrap_or_else(|| other.spec.clone());
-            let repels = spec.affinity.and_then(|a| a.virtual_machine_and_pod_anti_affinity);
-            let repels = repels.and_then(|a| a.required_during_scheduling_ignored_during_execution);
-            Some(Resident {
-                namespace: namespace(other.as_ref()),
-                labels: other.labels().clone(),
-                memory: spec.memory.size.bytes().unwrap_or(0),
-                repels: repels.unwrap_or_default(),
-            })
-        })
-        .collect()
 }

@@ -27,6 +27,7 @@ use crate::types::{
 };
 
 pub mod backoff;
+pub mod block_devices;
 pub mod changes;
 mod cleanup;
 pub mod gate;
@@ -35,12 +36,14 @@ pub mod placement;
 pub mod power;
 pub mod provision;
 pub mod status;
+mod surroundings;
 pub mod translate;
 
 use backoff::Attempts;
-use gather::{AddressFact, Gathered, gather, misplaced};
+use gather::{AddressFact, Gathered, gather};
 use power::{Cause, Decision, Deed, Memory, Notice, Situation};
 use status::{Facts, Plugged};
+use surroundings::{Leave, leave, verdict};
 
 /// Held until the machine is stopped and everything it had on this computer is gone.
 pub const FINALIZER: &str = "virtualization.deckhouse.io/vm-cleanup";
@@ -50,6 +53,10 @@ pub const FINALIZER: &str = "virtualization.deckhouse.io/vm-cleanup";
 pub struct Shared {
     attempts: Mutex<HashMap<String, Attempts>>,
     phases: Mutex<HashMap<String, (MachinePhase, Timestamp)>>,
+    /// Taint that drives a launch of a machine away, and when it was first seen.
+    taints: Mutex<HashMap<String, (String, u64, Timestamp)>>,
+    /// Labels of the machines that have an instance, as others were last told.
+    labels: Mutex<HashMap<String, std::collections::BTreeMap<String, String>>>,
     /// Held while somebody checks for room and disks and then starts: of two machines that want the same disk
     /// one must see the other.
     starting: Mutex<()>,
@@ -59,6 +66,15 @@ impl Shared {
     fn forget(&self, uid: &str) {
         self.attempts.lock().remove(uid);
         self.phases.lock().remove(uid);
+        self.taints.lock().remove(uid);
+        self.labels.lock().remove(uid);
+    }
+
+    /// Whether the labels of a machine that others may be placed by have changed.
+    fn relabelled(&self, vm: &VirtualMachine) -> bool {
+        let (Some(uid), labels) = (vm.uid(), vm.labels().clone()) else { return false };
+        let before = self.labels.lock().insert(uid, labels.clone());
+        before.is_some_and(|before| before != labels)
     }
 
     /// When the phase that the status shows began, as far as this process has seen.
@@ -85,6 +101,10 @@ struct Outcome {
     waiting: Option<String>,
     /// Look again then.
     until: Option<Timestamp>,
+    /// A taint for which the instance has to leave the node.
+    leave: Option<Leave>,
+    /// Preferences that a start would not meet.
+    unmet: Vec<String>,
 }
 
 /// One look at one machine.
@@ -118,6 +138,7 @@ fn decide(g: &Gathered, checks: &[gate::Check], ctx: &Context) -> Outcome {
     let gate_open = gate::is_open(checks);
     let waits = changes::pending(g).waits();
     let automatic = g.vm.spec.disruptions.restart_approval_mode == RestartApprovalMode::Automatic;
+    let leave = leave(g, ctx);
     let situation = Situation {
         policy: g.vm.spec.run_policy,
         memory: memory(&g.vm, g.observation.launch),
@@ -126,12 +147,15 @@ fn decide(g: &Gathered, checks: &[gate::Check], ctx: &Context) -> Outcome {
         request: g.request.as_ref(),
         gate_open,
         restart_due: waits && automatic && g.vm.spec.run_policy != RunPolicy::AlwaysOff,
+        evicted_by: leave.as_ref().filter(|l| l.at <= ctx.now()).map(|l| l.taint.as_str()),
     };
     let mut decision = power::decide(&situation);
     let mut waiting = None;
-    let mut until = None;
+    let mut until = leave.as_ref().map(|l| l.at).filter(|at| *at > ctx.now());
+    let mut unmet = vec![];
     if decision.deed == Deed::Start {
-        waiting = misplaced(&g.vm, g.class.as_deref(), ctx);
+        let seen = verdict(&g.vm, g.class.as_deref(), ctx);
+        (waiting, unmet) = (seen.obstacle, seen.unmet);
         if waiting.is_some() {
             decision.deed = Deed::None;
             decision.notice = None;
@@ -149,7 +173,7 @@ fn decide(g: &Gathered, checks: &[gate::Check], ctx: &Context) -> Outcome {
             until = Some(next);
         }
     }
-    Outcome { decision, waiting, until }
+    Outcome { decision, waiting, until, leave, unmet }
 }
 
 /// The annotation. Where somebody removed it (a replace that does not carry it), the status still tells that the
@@ -224,7 +248,7 @@ fn start(g: &Gathered, outcome: &mut Outcome, ctx: &Context) -> bool {
         outcome.waiting = Some(check.message.clone());
         return false;
     }
-    outcome.waiting = misplaced(&again.vm, again.class.as_deref(), ctx);
+    outcome.waiting = verdict(&again.vm, again.class.as_deref(), ctx).obstacle;
     if outcome.waiting.is_some() {
         return false;
     }
@@ -237,6 +261,10 @@ fn start(g: &Gathered, outcome: &mut Outcome, ctx: &Context) -> bool {
             let launch = ctx.host.observe(&g.id).launch;
             ctx.machine_memory.attempts.lock().entry(g.id.0.clone()).or_default().started(launch, ctx.now());
             tell(vm, outcome.decision.notice.as_ref(), ctx);
+            if !outcome.unmet.is_empty() {
+                let text = format!("The only node does not meet its preferences: {}.", outcome.unmet.join("; "));
+                ctx.events.normal(vm, "PreferencesNotMet", text);
+            }
             true
         }
         Err(reason) => {
@@ -280,6 +308,8 @@ fn make_report(
         pending,
         plugged: &plugged,
         node: &ctx.options.node_name,
+        emulated: super::node::is_emulated(&facts),
+        leave: outcome.leave.as_ref(),
         qemu: facts.qemu_version.as_deref(),
         phase_since: ctx.machine_memory.phase_since(&g.id.0, shown),
         now: ctx.now(),
@@ -292,6 +322,10 @@ fn make_report(
         waiting.insert(key);
     } else {
         waiting.remove(&key);
+    }
+    if power::exists(&g.observation.state) && ctx.machine_memory.relabelled(&g.vm) {
+        // Others may be waiting for a machine with these labels, or for none with those before.
+        ctx.wakeup.wake(std::mem::take(&mut *waiting));
     }
     status
 }
@@ -328,6 +362,7 @@ fn tell(vm: &VirtualMachine, notice: Option<&Notice>, ctx: &Context) {
         Notice::Started(cause) => ("Started", "Start", cause),
         Notice::Stopped(cause) => ("Stopped", "Stop", cause),
         Notice::Restarted(cause) => ("Restarted", "Restart", cause),
+        Notice::Evicted(cause) => ("Evicted", "Stop", cause),
     };
     let text = match cause {
         Cause::Policy(policy) => format!("{verb} initiated by controller for {} policy", policy.as_str()),
@@ -336,6 +371,7 @@ fn tell(vm: &VirtualMachine, notice: Option<&Notice>, ctx: &Context) {
         Cause::Failure => format!("{verb} initiated by controller after observing a failed guest"),
         Cause::Deletion => format!("{verb} initiated by the deletion of the machine"),
         Cause::Changes => format!("{verb} initiated by controller to apply changes"),
+        Cause::Taint(taint) => format!("{verb} initiated by controller: the node has the taint {taint}"),
     };
     ctx.events.normal(vm, reason, text);
 }

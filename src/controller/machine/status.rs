@@ -6,18 +6,21 @@ use kube::{Resource, ResourceExt};
 use serde_json::Value;
 
 use super::super::source::duration;
+use super::block_devices;
 use super::changes::Pending;
-use super::gate::{Check, MAX_DEVICES, quiet};
+use super::gate::{Check, quiet};
 use super::gather::{AddressFact, Gathered};
+use super::placement::room::{format_milli, overhead, requested_milli_cpus};
 use super::power::exists;
-use super::translate::{core_fraction, device_id, mac, topology};
+use super::surroundings::Leave;
+use super::translate::{core_fraction, mac, topology};
 use crate::host::{EndReason, MachineState, MigrationOutcome, VolumeInfo};
 use crate::types::condition::{self, Status};
 use crate::types::quantity::format_bytes;
 use crate::types::{
-    BlockDeviceKind, BlockDeviceStatus, Condition, CpuStatus, LaunchTimeDuration, MachinePhase, MachineStats,
-    MachineVersions, MemoryStatus, MigrationEnd, MigrationState, NetworkStatus, PhaseTransition, Quantity,
-    ResourcesStatus, VirtualMachineSpec, VirtualMachineStatus,
+    BlockDeviceKind, Condition, CpuStatus, LaunchTimeDuration, MachinePhase, MachineStats, MachineVersions,
+    MemoryStatus, MigrationEnd, MigrationState, NetworkStatus, PhaseTransition, Quantity, ResourcesStatus,
+    VirtualMachineSpec, VirtualMachineStatus,
 };
 
 /// Phase transitions kept.
@@ -39,6 +42,10 @@ pub struct Facts<'a> {
     pub plugged: &'a [Plugged],
     /// Name of the node.
     pub node: &'a str,
+    /// Guests are emulated (which costs memory).
+    pub emulated: bool,
+    /// The taint for which the instance has to leave the node.
+    pub leave: Option<&'a Leave>,
     /// QEMU's version.
     pub qemu: Option<&'a str>,
     /// When the current phase began, as exactly as we know.
@@ -90,9 +97,13 @@ pub fn report(f: &Facts<'_>) -> VirtualMachineStatus {
         networks: networks(g, address.as_deref()),
         virtual_machine_ip_address_name: address_name,
         ip_address: address,
-        block_device_refs: Some(block_devices(f, running_spec)),
+        block_device_refs: Some(block_devices::list(
+            f,
+            running_spec,
+            old.block_device_refs.as_deref().unwrap_or_default(),
+        )),
         guest_os_info: guest_os(g).filter(|_| up),
-        resources: Some(resources(running_spec)),
+        resources: Some(resources(running_spec, f.emulated)),
         restart_awaiting_changes: f.pending.waits().then(|| f.pending.entries.clone()),
         stats: Some(stats(f, &old, phase)),
         migration_state: migration_state(f).or_else(|| old.migration_state.clone()),
@@ -141,49 +152,21 @@ fn networks(g: &Gathered, address: Option<&str>) -> Option<Vec<NetworkStatus>> {
     }])
 }
 
-fn block_devices(f: &Facts<'_>, spec: &VirtualMachineSpec) -> Vec<BlockDeviceStatus> {
-    let has = |id: &str| f.g.observation.devices.iter().any(|d| d.id == id);
-    let size = |kind: BlockDeviceKind, name: &str| {
-        let fact = f.g.devices.iter().find(|d| d.reference.kind == kind && d.name() == name);
-        fact.and_then(|d| d.info.as_ref()).map(|i| format_bytes(i.virtual_size)).unwrap_or_default()
-    };
-    let fixed = spec.block_device_refs.iter().map(|r| BlockDeviceStatus {
-        kind: r.kind,
-        name: r.name.clone(),
-        size: size(r.kind, &r.name),
-        attached: exists(&f.g.observation.state) && has(&device_id(r.kind, &r.name)),
-        hotplugged: None,
-        target: None,
-        virtual_machine_block_device_attachment_name: None,
-        boot_order: r.boot_order,
-    });
-    let plugged = f.plugged.iter().map(|p| BlockDeviceStatus {
-        kind: p.kind,
-        name: p.name.clone(),
-        size: p.info.as_ref().map(|i| format_bytes(i.virtual_size)).unwrap_or_default(),
-        attached: true,
-        hotplugged: Some(true),
-        target: None,
-        virtual_machine_block_device_attachment_name: p.attachment.clone(),
-        boot_order: None,
-    });
-    fixed.chain(plugged).take(2 * MAX_DEVICES).collect()
-}
-
-fn resources(spec: &VirtualMachineSpec) -> ResourcesStatus {
+fn resources(spec: &VirtualMachineSpec, emulated: bool) -> ResourcesStatus {
     let cores = spec.cpu.cores;
-    let fraction = core_fraction(spec);
-    let milli = (i64::from(cores) * 1000 * i64::from(fraction) + 99) / 100;
-    let requested = if milli % 1000 == 0 { (milli / 1000).to_string() } else { format!("{milli}m") };
     ResourcesStatus {
         cpu: CpuStatus {
             cores,
-            core_fraction: Some(format!("{fraction}%")),
-            requested_cores: Some(Quantity(requested)),
+            core_fraction: Some(format!("{}%", core_fraction(spec))),
+            requested_cores: Some(Quantity(format_milli(requested_milli_cpus(&spec.cpu)))),
+            // QEMU's own threads share what the machine is promised.
             runtime_overhead: Some(Quantity("0".into())),
             topology: Some(topology(cores)),
         },
-        memory: MemoryStatus { size: spec.memory.size.clone(), runtime_overhead: Some(Quantity("0".into())) },
+        memory: MemoryStatus {
+            size: spec.memory.size.clone(),
+            runtime_overhead: Some(Quantity(format_bytes(overhead(spec, emulated)))),
+        },
     }
 }
 
@@ -256,6 +239,15 @@ fn conditions(f: &Facts<'_>, old: Vec<Condition>, phase: MachinePhase) -> Vec<Co
         // How far it is stands in the operation: here it would be a write of the machine for every number.
         set("Migrating", Status::True, "InProgress", "It moves into a fresh QEMU on this node.".to_owned());
     }
+    if let Some(leave) = f.leave {
+        let message = format!(
+            "The node has the taint {}, which the machine does not tolerate: it is stopped at {}. Add a toleration, \
+             or remove the taint.",
+            leave.taint,
+            leave.at.strftime("%H:%M:%S UTC")
+        );
+        set("EvictionRequired", Status::True, "EvictionRequired", message);
+    }
     if let (Some(runs), Some(installed)) = (instance_qemu(f), f.qemu)
         && exists(&f.g.observation.state)
         && runs != installed
@@ -319,7 +311,11 @@ fn running(f: &Facts<'_>) -> (Status, &'static str, String) {
                 _ => what,
             };
             let failed = !matches!(reason, EndReason::GuestShutdown | EndReason::GuestReset | EndReason::Requested);
-            let reason = if failed { "InternalVirtualMachineError" } else { "NotRunning" };
+            let reason = match (failed, f.wanted_on && f.waiting.is_some()) {
+                (true, _) => "InternalVirtualMachineError",
+                (false, true) => "PodNotStarted",
+                (false, false) => "NotRunning",
+            };
             (Status::False, reason, text.trim().to_owned())
         }
         MachineState::Absent => match (f.wanted_on, f.waiting) {

@@ -164,12 +164,14 @@ fn cpu_model(class: &VirtualMachineClass) -> CpuModel {
     match cpu.type_ {
         CpuType::Host | CpuType::HostPassthrough => CpuModel::Host,
         CpuType::Model => CpuModel::Named(cpu.model.clone().unwrap_or_else(|| "qemu64".into())),
-        CpuType::Features => CpuModel::Features(cpu.features.clone().unwrap_or_default()),
-        CpuType::Discovery => {
-            let features = class.status.as_ref().and_then(|s| s.cpu_features.as_ref());
-            CpuModel::Features(features.and_then(|f| f.enabled.clone()).unwrap_or_default())
-        }
+        // What the class's status says is what the node can give; without it, what was asked for.
+        CpuType::Features => CpuModel::Features(enabled(class).or_else(|| cpu.features.clone()).unwrap_or_default()),
+        CpuType::Discovery => CpuModel::Features(enabled(class).unwrap_or_default()),
     }
+}
+
+fn enabled(class: &VirtualMachineClass) -> Option<Vec<String>> {
+    class.status.as_ref()?.cpu_features.as_ref()?.enabled.clone()
 }
 
 #[cfg(test)]

@@ -210,6 +210,11 @@ fn reconcile(
     let options = controller::Options {
         cidrs: settings.host.virtual_machine_cidrs.clone(),
         node_name: node_name(settings, &host),
+        capacity: controller::node::Capacity {
+            cpu_percent: settings.host.cpu_overcommit_percent,
+            memory_percent: settings.host.memory_overcommit_percent,
+            reserved_memory: settings.host.reserved_memory_mebibytes.saturating_mul(1 << 20),
+        },
         lease_retention: Duration::from_secs(settings.host.lease_retention_seconds),
         upload,
         upload_timeout: UPLOAD_TIMEOUT,

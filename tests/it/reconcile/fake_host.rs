@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 use vmdeck::host::{
-    AttachedDevice, Denied, EndReason, Host, HostEvent, MachineId, MachineSpec, MachineState, Migration,
+    AttachedDevice, CpuFacts, Denied, EndReason, Host, HostEvent, MachineId, MachineSpec, MachineState, Migration,
     MigrationOutcome, MigrationStage, NodeFacts, Observation, SerialAttachment, Step, VolumeId, VolumeInfo,
     VolumeRequest, VolumeSource, VolumeState,
 };
@@ -106,6 +106,10 @@ impl Host for FakeHost {
             memory_bytes: 8 << 30,
             accelerator: "tcg".into(),
             accelerator_reason: "a fake".into(),
+            cpu: Arc::new(CpuFacts {
+                models: [("Nehalem".to_owned(), vec![])].into(),
+                features: vec!["aes".into(), "avx".into()],
+            }),
             qemu_version: Some("9.9.9".into()),
             efi: true,
             secure_boot: true,

@@ -2,6 +2,8 @@
 
 mod fake_host;
 mod full_disk;
+mod mac;
+mod placement;
 mod storage;
 mod unserved;
 mod world;
@@ -220,23 +222,6 @@ async fn a_disk_belongs_to_one_machine_at_a_time() {
     assert!(condition(&b, "BlockDevicesReady").2.contains("VirtualMachine a"), "{b:#}");
     w.operation("stop", "Stop", "a", Some(true)).await;
     w.phase("vm", "b", "Running").await;
-}
-
-#[tokio::test]
-async fn placement_waits_for_labels_and_company_and_room() {
-    let w = World::new().await;
-    w.disk("vm-root").await;
-    w.machine("vm", json!({"nodeSelector": {"disktype": "ssd"}})).await;
-    let vm = w.until("vm", "vm", "unschedulable", |o| condition(o, "Running").2.contains("0/1 nodes")).await;
-    assert_eq!((vm["status"]["phase"].as_str(), condition(&vm, "Running").1), (Some("Pending"), "PodNotStarted"));
-    w.patch("node", "node", json!({"metadata": {"labels": {"disktype": "ssd"}}})).await;
-    w.phase("vm", "vm", "Running").await;
-
-    w.disk("big-root").await;
-    w.machine("big", json!({"memory": {"size": "8Gi"}})).await;
-    w.until("vm", "big", "too big", |o| condition(o, "Running").2.contains("Insufficient memory")).await;
-    w.operation("stop", "Stop", "vm", Some(true)).await;
-    w.phase("vm", "big", "Running").await;
 }
 
 #[tokio::test]

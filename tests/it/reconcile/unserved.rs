@@ -33,7 +33,6 @@ async fn what_is_not_done_is_told() {
             "OperationFailed",
             "no machine can be made",
         ),
-        ("vmmac", json!({}), "Pending", "Bound", "VirtualMachineMACAddressLeaseNotFound", "Main network only"),
     ] {
         w.create(kind, "x", json!({ "spec": spec })).await;
         let object = w.phase(kind, "x", phase).await;

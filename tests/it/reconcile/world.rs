@@ -40,6 +40,7 @@ impl World {
         let options = Options {
             cidrs: vec!["10.66.10.0/24".parse().unwrap()],
             node_name: "node".into(),
+            capacity: controller::node::Capacity { cpu_percent: 100, memory_percent: 100, reserved_memory: 0 },
             lease_retention: Duration::from_secs(600),
             upload: UploadBase { socket: "/run/api.sock".into(), external: None },
             upload_timeout: Duration::from_secs(600),

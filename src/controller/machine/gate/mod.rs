@@ -170,7 +170,11 @@ fn provisioning(fact: &ProvisionFact) -> Option<Check> {
 /// Shown only when it fails.
 fn sizing(g: &Gathered) -> Option<Check> {
     const TYPE: &str = "SizingPolicyMatched";
-    let class = g.class.as_ref()?;
+    let Some(class) = g.class.as_ref() else {
+        let name = &g.vm.spec.virtual_machine_class_name;
+        let message = format!("VirtualMachineClass {name} does not exist, so its sizing policy is not known.");
+        return Some(Check::fail(TYPE, "VirtualMachineClassNotFound", message));
+    };
     if class.metadata.deletion_timestamp.is_some() {
         let message = format!("VirtualMachineClass {} is being deleted.", class.name_any());
         return Some(Check::fail(TYPE, "VirtualMachineClassTerminating", message));

@@ -92,6 +92,8 @@ pub struct Situation<'a> {
     pub gate_open: bool,
     /// Changes wait for a restart and the machine's approval mode is Automatic.
     pub restart_due: bool,
+    /// The taint that drives the instance away from the node now.
+    pub evicted_by: Option<&'a str>,
 }
 
 /// What to do next. At most one step; the next reconcile sees its effect.
@@ -122,6 +124,8 @@ pub enum Cause {
     Changes,
     /// The machine's object is being deleted.
     Deletion,
+    /// A taint of the node that the machine does not tolerate.
+    Taint(String),
 }
 
 /// A change worth an event on the machine.
@@ -133,6 +137,8 @@ pub enum Notice {
     Stopped(Cause),
     /// The instance is replaced by a new one.
     Restarted(Cause),
+    /// The instance has to leave the node.
+    Evicted(Cause),
 }
 
 /// The decision.
@@ -202,16 +208,23 @@ pub fn decide(s: &Situation<'_>) -> Decision {
         }
     }
 
+    let evicted = s.evicted_by.filter(|_| exists(s.state)).map(|taint| Notice::Evicted(Cause::Taint(taint.to_owned())));
+    if evicted.is_some() && s.policy == RunPolicy::Manual && memory.wanted == Wanted::On {
+        // Nobody would start it again: it is as stopped as by its guest.
+        memory.wanted = Wanted::Off;
+        notice = evicted.clone();
+    }
     let deed = step(s, request, memory.wanted);
     match deed {
         Deed::Start => notice = Some(start_notice(s, request, end_cause)),
         Deed::PowerButton | Deed::Kill if memory.wanted == Wanted::On => {
-            let cause = match request {
-                Some(r) => Cause::Operation(r.operation.clone()),
-                None => Cause::Changes,
+            let because = match (request, evicted) {
+                (Some(r), _) => Notice::Restarted(Cause::Operation(r.operation.clone())),
+                (None, Some(evicted)) => evicted,
+                (None, None) => Notice::Restarted(Cause::Changes),
             };
             // A forced request that overtakes a stop in progress has been told already.
-            notice = (!matches!(s.state, MachineState::Stopping)).then_some(Notice::Restarted(cause));
+            notice = (!matches!(s.state, MachineState::Stopping)).then_some(because);
         }
         _ => {}
     }
@@ -258,7 +271,7 @@ fn step(s: &Situation<'_>, request: Option<&Request>, wanted: Wanted) -> Deed {
     let (must_go, force) = match request.map(|r| r.ask) {
         Some(Ask::Restart(force)) => (true, force),
         Some(Ask::Stop(force)) if wanted != Wanted::On => (true, force),
-        _ => (wanted != Wanted::On || (s.restart_due && s.gate_open), false),
+        _ => (wanted != Wanted::On || (s.restart_due && s.gate_open) || s.evicted_by.is_some(), false),
     };
     match s.state {
         MachineState::Absent | MachineState::Ended { .. } if wanted == Wanted::On && s.gate_open => Deed::Start,

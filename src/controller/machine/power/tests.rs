@@ -21,6 +21,7 @@ fn situation<'a>(policy: RunPolicy, state: &'a MachineState) -> Situation<'a> {
         request: None,
         gate_open: true,
         restart_due: false,
+        evicted_by: None,
     }
 }
 
@@ -163,6 +164,32 @@ fn automatic_approval_restarts_gracefully_and_only_with_an_open_gate() {
     assert_eq!(decide(&s).deed, Deed::PowerButton);
     assert_eq!(decide(&s).notice, Some(Notice::Restarted(Cause::Changes)));
     assert_eq!(decide(&Situation { gate_open: false, ..s }).deed, Deed::None);
+}
+
+/// upstream.md 6, "instance removed by infrastructure": a taint with the effect NoExecute.
+#[test]
+fn a_taint_drives_the_instance_away() {
+    let state = running();
+    for (policy, wanted) in POLICIES.into_iter().zip([Wanted::On, Wanted::On, Wanted::Off, Wanted::OffByPolicy]) {
+        let d = decide(&Situation { evicted_by: Some("k:NoExecute"), ..situation(policy, &state) });
+        assert_eq!((d.deed, d.memory.wanted), (Deed::PowerButton, wanted), "{policy:?}");
+        let expected = match policy {
+            AlwaysOff => Notice::Stopped(Cause::Policy(AlwaysOff)),
+            _ => Notice::Evicted(Cause::Taint("k:NoExecute".into())),
+        };
+        assert_eq!(d.notice, Some(expected), "{policy:?}");
+        // Told once: while it goes down nothing more is said or done.
+        let s = Situation {
+            evicted_by: Some("k:NoExecute"),
+            memory: Some(d.memory),
+            ..situation(policy, &MachineState::Stopping)
+        };
+        assert_eq!((decide(&s).deed, decide(&s).notice), (Deed::None, None), "{policy:?}");
+    }
+    // What is not there cannot be driven away; it is owed as before, and placement says why it has to wait.
+    let ended = ended(EndReason::Requested);
+    let d = decide(&Situation { evicted_by: Some("k:NoExecute"), ..situation(Unless, &ended) });
+    assert_eq!(d.deed, Deed::Start);
 }
 
 #[test]

@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Node;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
-use serde_json::Value;
 
 use super::cache::Watched;
 use super::graph::Kind;
+use super::machine::placement::room::format_milli;
+use super::node::allocatable;
 use super::{Context, Error};
 use crate::types::condition::{self, Status};
 use crate::types::quantity::format_bytes;
-use crate::types::selector::LabelSelector;
-use crate::types::{ClassPhase, CpuType, Quantity, VirtualMachineClass, VirtualMachineClassStatus};
+use crate::types::{ClassPhase, Quantity, VirtualMachineClass, VirtualMachineClassStatus};
+
+pub mod plan;
 
 /// Held while machines use the class.
 pub const FINALIZER: &str = "virtualization.deckhouse.io/vmclass-cleanup";
@@ -27,6 +28,7 @@ pub async fn reconcile(class: Arc<VirtualMachineClass>, ctx: Arc<Context>) -> Re
     let users: Vec<String> = machines.iter().map(|k| format!("{}/{}", k.namespace, k.name)).collect();
     let deleting = class.meta().deletion_timestamp.is_some();
     if deleting && users.is_empty() {
+        ctx.class_sizes.lock().remove(&class.uid().unwrap_or_default());
         ctx.set_finalizers(&ctx.classes, class.as_ref(), &[], &[FINALIZER]).await?;
         return Ok(Action::await_change());
     }
@@ -34,23 +36,16 @@ pub async fn reconcile(class: Arc<VirtualMachineClass>, ctx: Arc<Context>) -> Re
         ctx.set_finalizers(&ctx.classes, class.as_ref(), &[FINALIZER], &[]).await?;
     }
     let node = ctx.nodes.get("", &ctx.options.node_name);
-    let suits = node.as_ref().is_some_and(|n| suits(&class, n));
+    let planned = plan::plan(&class.spec, node.as_deref(), &ctx.host.node().cpu);
+    let suits = planned.suits;
     let old = class.status.clone().unwrap_or_default();
     let (generation, now) = (class.meta().generation, ctx.now());
     let mut conditions = old.conditions.clone().unwrap_or_default();
     let mut set = |type_: &str, status: Status, reason: &str, message: String| {
         condition::set(&mut conditions, type_, status, reason, message, generation, now);
     };
-    if suits {
-        set("Ready", Status::True, "SuitableNodesFound", String::new());
-    } else {
-        let message = "No node matches the class: label the node as spec.nodeSelector asks.".to_owned();
-        set("Ready", Status::False, "NoSuitableNodesFound", message);
-    }
-    match class.spec.cpu.type_ {
-        CpuType::Discovery if suits => set("Discovered", Status::True, "DiscoverySucceeded", String::new()),
-        CpuType::Discovery => set("Discovered", Status::False, "DiscoveryFailed", "No node to look at.".into()),
-        _ => set("Discovered", Status::False, "DiscoverySkip", String::new()),
+    for (type_, status, reason, message) in planned.conditions {
+        set(type_, status, reason, message);
     }
     if users.is_empty() {
         set("InUse", Status::False, "VirtualMachineClassInUse", String::new());
@@ -64,11 +59,12 @@ pub async fn reconcile(class: Arc<VirtualMachineClass>, ctx: Arc<Context>) -> Re
             (false, false) => ClassPhase::Pending,
         }),
         available_nodes: suits.then(|| vec![ctx.options.node_name.clone()]),
-        cpu_features: old.cpu_features.clone(),
+        cpu_features: planned.features,
         max_allocatable_resources: suits.then(|| room(&ctx)),
         observed_generation: generation,
         conditions: Some(conditions),
     };
+    announce(&class, &old, &new, &ctx);
     let latest = ctx.classes.newest(class);
     ctx.report(&ctx.classes, latest.as_ref(), latest.status.as_ref(), &new).await?;
     Ok(Action::await_change())
@@ -87,19 +83,36 @@ fn used_by(users: &[String], deleting: bool) -> String {
 }
 
 fn room(ctx: &Context) -> BTreeMap<String, Quantity> {
-    let facts = ctx.host.node();
+    let all = allocatable(&ctx.host.node(), &ctx.options.capacity);
     [
-        ("cpu".to_owned(), Quantity(facts.cpus.to_string())),
-        ("memory".to_owned(), Quantity(format_bytes(facts.memory_bytes))),
+        ("cpu".to_owned(), Quantity(format_milli(all.milli_cpus))),
+        ("memory".to_owned(), Quantity(format_bytes(all.memory))),
     ]
     .into()
 }
 
-fn suits(class: &VirtualMachineClass, node: &Node) -> bool {
-    let discovery = class.spec.cpu.discovery.as_ref().and_then(|d| d.node_selector.as_ref());
-    let labels = node.labels().iter().map(|(k, v)| (k.clone(), Value::String(v.clone()))).collect();
-    [class.spec.node_selector.as_ref(), discovery].into_iter().flatten().all(|selector| {
-        let json = serde_json::to_value(selector).unwrap_or(Value::Null);
-        LabelSelector::from_object(&json).is_ok_and(|s| s.matches(Some(&labels)))
-    })
+/// Events: nodes that came or went, sizes that changed.
+fn announce(
+    class: &VirtualMachineClass,
+    old: &VirtualMachineClassStatus,
+    new: &VirtualMachineClassStatus,
+    ctx: &Context,
+) {
+    let nodes = |s: &VirtualMachineClassStatus| s.available_nodes.clone().unwrap_or_default();
+    let (was, is) = (nodes(old), nodes(new));
+    if was != is && (old.phase.is_some() || !is.is_empty()) {
+        let text =
+            format!("Nodes for machines of the class: {}.", if is.is_empty() { "none".into() } else { is.join(", ") });
+        ctx.events.normal(class, "NodesWereUpdated", text);
+    }
+    if is.is_empty() && (old.phase.is_none() || !was.is_empty()) {
+        ctx.events.warning(class, "AvailableNodesListEmpty", "No node suits the class: its machines cannot start.");
+    }
+    let policies = class.spec.sizing_policies.clone();
+    let before = ctx.class_sizes.lock().insert(class.uid().unwrap_or_default(), policies.clone());
+    if before.is_some_and(|before| before != policies) {
+        let text = "The sizing policies were changed: machines that do not match them any more keep running, and do not \
+                    start again.";
+        ctx.events.normal(class, "SizingPoliciesWereChanged", text);
+    }
 }
