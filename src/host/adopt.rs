@@ -11,6 +11,7 @@ use super::EndReason;
 use super::context::{Context, blocking, connect_in};
 use super::launch::{self, QMP_SOCKET, Running, SERIAL_SOCKET};
 use super::machine::{Beginning, Machine};
+use super::network_process::{self, Network};
 use super::process::{self, Process};
 use super::qmp::Qmp;
 use super::qmp_message::end_while_away;
@@ -44,6 +45,7 @@ pub(super) async fn take_up(context: &Arc<Context>, record: Record) -> std::io::
             let run_dir = context.layout.run(&owner.record.id, owner.record.launch);
             kill_all_in(&run_dir).await;
             launch::clean_up(run_dir, Vec::new()).await;
+            network_process::remove(context.layout.network(&owner.record.id, owner.record.launch)).await;
             owner
                 .ended(EndReason::StartFailed { detail: "vmdeck ended while the machine was being started".into() })
                 .await;
@@ -57,6 +59,9 @@ pub(super) async fn take_up(context: &Arc<Context>, record: Record) -> std::io::
                     Beginning::Adopted(Box::new(running))
                 }
                 Err(reason) => {
+                    if let Some(network) = &instance.network {
+                        network_process::remove(network.dir.clone()).await;
+                    }
                     launch::clean_up(instance.run_dir.clone(), instance.cgroups.clone()).await;
                     owner.ended(end_reason(reason, instance.stop.is_some())).await;
                     Beginning::Off
@@ -98,6 +103,7 @@ async fn adopt(instance: &Instance) -> Result<Running, EndReason> {
         qmp,
         events,
         instance: instance.clone(),
+        network: None,
         continued: true,
         paused: None,
         agent_connected: false,
@@ -115,6 +121,9 @@ async fn adopt(instance: &Instance) -> Result<Running, EndReason> {
             tracing::error!(pid = instance.pid, %error, "the monitor does not answer");
             running.paused = Some("unreachable".into());
         }
+    }
+    if let Some(network) = instance.network.clone() {
+        running.network = Some(Network::adopt(network).await);
     }
     Ok(running)
 }

@@ -18,6 +18,7 @@ use super::context::{Context, blocking, connect_in, fd_path};
 use super::layout::{self, Layout};
 use super::machine::Machine;
 use super::migrate::Outgoing;
+use super::network_process::{self, Network, Plan, Spawned};
 use super::probe;
 use super::process::{Process, Spawn, describe_exit};
 use super::qmp::Qmp;
@@ -51,6 +52,8 @@ pub(super) struct Running {
     pub(super) events: mpsc::UnboundedReceiver<Event>,
     /// What is on record.
     pub(super) instance: Instance,
+    /// Its network, if that is a process of its own.
+    pub(super) network: Option<Network>,
     /// The guest has been let go.
     pub(super) continued: bool,
     /// QEMU's word when the guest is held.
@@ -91,6 +94,8 @@ pub(super) async fn launch(
         blocking(move || record::write(&dir, &record)).await.map_err(cannot("write the machine's record"))?;
     }
 
+    let plan = Plan::of(context, spec, context.layout.network(&record.id, record.launch));
+    let frames = plan.as_ref().and_then(|plan| network_process::frames(&plan.dir, context));
     let [qmp, rescue, serial, agent] = prepared.sockets.each_ref().map(AsRawFd::as_raw_fd);
     let arguments = command_line::arguments(&Launch {
         spec,
@@ -100,6 +105,7 @@ pub(super) async fn launch(
         sockets: SocketFds { qmp, rescue, serial, agent },
         serial_log: &machine_dir.join(serial::LOG),
         firmware: prepared.firmware,
+        frames: frames.as_ref(),
         disks: &disks,
     })
     .map_err(|error| error.to_string())?;
@@ -111,9 +117,20 @@ pub(super) async fn launch(
         log: prepared.log,
         fds: prepared.sockets.into(),
     };
-    let mut process = Process::spawn(spawn, context.layout.isolation.clone())
-        .await
-        .map_err(cannot(&format!("run {}", qemu.display())))?;
+    // Before QEMU, which connects to it when it starts; both load side by side.
+    let spawned = match &plan {
+        Some(plan) => Some(network_process::spawn(context, plan).await?),
+        None => None,
+    };
+    let mut process = match Process::spawn(spawn, context.layout.isolation.clone()).await {
+        Ok(process) => process,
+        Err(error) => {
+            if let Some(spawned) = spawned {
+                spawned.abandon().await;
+            }
+            return Err(format!("cannot run {}: {error}", qemu.display()));
+        }
+    };
     let devices = spec
         .devices
         .iter()
@@ -135,14 +152,17 @@ pub(super) async fn launch(
         arguments: recorded,
         qemu_version: facts.version.clone(),
         last_migration: None,
+        network: spawned.as_ref().map(|spawned| spawned.recorded().clone()),
         target: None,
     };
-    match bring_up(context, machine, record, spec, &mut process, &mut instance).await {
+    let mut network = None;
+    match bring_up(context, machine, record, spec, (&mut process, spawned, &mut network), &mut instance).await {
         Ok((qmp, events, continued)) => Ok(Running {
             process,
             qmp,
             events,
             instance,
+            network,
             continued,
             paused: None,
             agent_connected: false,
@@ -151,6 +171,9 @@ pub(super) async fn launch(
         Err(error) => {
             process.kill();
             process.ended().await;
+            if let Some(network) = network {
+                network.stop().await;
+            }
             clean_up(instance.run_dir, instance.cgroups).await;
             Err(error)
         }
@@ -159,18 +182,25 @@ pub(super) async fn launch(
 
 type Up = (Qmp, mpsc::UnboundedReceiver<Event>, bool);
 
-/// From the spawned process to an executing guest.
+/// From the spawned processes to an executing guest.
 async fn bring_up(
     context: &Context,
     machine: &Machine,
     record: &mut Record,
     spec: &MachineSpec,
-    process: &mut Process,
+    (process, spawned, network): (&mut Process, Option<Spawned>, &mut Option<Network>),
     instance: &mut Instance,
 ) -> Result<Up, String> {
     let run_dir = instance.run_dir.clone();
     // Side by side with QEMU's own start, which takes longer.
-    let share = enter_group(context, record, spec, instance.pid);
+    let share = async {
+        let groups = enter_group(context, record, spec, instance.pid).await;
+        let network = match spawned {
+            Some(spawned) => Some(spawned.connect(&groups).await).transpose(),
+            None => Ok(None),
+        };
+        (groups, network)
+    };
     let connected = async {
         // The sockets were made before QEMU: a connection waits in the queue until QEMU is up.
         let stream = connect_in(&run_dir, QMP_SOCKET).await.map_err(|error| error.to_string())?;
@@ -178,8 +208,9 @@ async fn bring_up(
         let (qmp, events) = Qmp::connect(stream).await.map_err(|error| error.to_string())?;
         Ok::<_, String>((qmp, events, serial))
     };
-    let (connected, groups) = tokio::join!(greeting(process, &run_dir, connected), share);
+    let (connected, (groups, connected_network)) = tokio::join!(greeting(process, &run_dir, connected), share);
     instance.cgroups = groups;
+    *network = connected_network?;
     let (qmp, events, serial) = connected?;
     machine.console().connect(serial, false);
     record.stage = Stage::Running(Box::new(instance.clone()));

@@ -4,6 +4,8 @@
 //! state/machines/UID/      record.json  serial.log  console.*  efi-vars.fd       survives everything
 //! state/volumes/KIND/UID/  volume.json  data        (incoming, content, data.new while a job runs)
 //! runtime/m/UID.LAUNCH/    sockets, seed, qemu.log; made for one launch, removed with it
+//! runtime/m/UID.LAUNCH-N/  the same of the target of its Nth migration
+//! runtime/m/UID.LAUNCH-net/ sockets of its network, qemu.log
 //! ```
 
 use std::io::{self, Write};
@@ -155,6 +157,11 @@ impl Layout {
     /// The launch directory of a migration's target.
     pub(super) fn target(&self, id: &MachineId, launch: u64, migration: u64) -> PathBuf {
         self.runs.join(format!("{}.{launch}-{migration}", file_name(&id.0)))
+    }
+
+    /// The directory of a launch's network process.
+    pub(super) fn network(&self, id: &MachineId, launch: u64) -> PathBuf {
+        self.runs.join(format!("{}.{launch}-net", file_name(&id.0)))
     }
 
     /// All launch directories.

@@ -123,6 +123,7 @@ impl LocalHost {
         for machine in taken.await {
             let (id, machine) = machine?;
             living.extend(machine.with(|shared| shared.run_dir.clone()));
+            living.extend(machine.with(|shared| shared.network_dir.clone()));
             self.machines.write().insert(id, machine);
         }
         let context = self.context.clone();
@@ -175,9 +176,11 @@ impl LocalHost {
 
     /// Connects to a port of a running machine's guest. For UDP each write to the stream is a datagram.
     pub async fn port_forward(&self, id: &MachineId, port: u16, udp: bool) -> Result<PortStream, ForwardError> {
-        let reach =
-            self.machine(id).and_then(|machine| machine.with(|shared| Some((shared.qmp.clone()?, shared.address))));
+        let reach = self.machine(id).and_then(|machine| {
+            machine.with(|shared| shared.qmp.is_some().then(|| (shared.forwarder.clone(), shared.address)))
+        });
         let (qmp, address) = reach.ok_or(ForwardError::NotRunning)?;
+        let qmp = qmp.ok_or_else(|| ForwardError::Failed("the machine's network is being restarted".into()))?;
         let address = address.ok_or_else(|| ForwardError::Failed("the machine has no network interface".into()))?;
         forward::connect(&qmp, address, port, udp).await.map_err(ForwardError::Failed)
     }

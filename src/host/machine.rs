@@ -47,10 +47,14 @@ pub(super) struct Shared {
     pub(super) observation: Observation,
     /// The monitor while there is one.
     pub(super) qmp: Option<Qmp>,
+    /// The monitor that forwards ports into the guest, while there is one.
+    pub(super) forwarder: Option<Qmp>,
     /// The guest's address while there is a guest with one.
     pub(super) address: Option<std::net::Ipv4Addr>,
     /// The launch directory while there is one.
     pub(super) run_dir: Option<PathBuf>,
+    /// The directory of the network's process while there is one.
+    pub(super) network_dir: Option<PathBuf>,
     /// Being removed: nothing is accepted any more.
     pub(super) forgotten: bool,
 }
@@ -80,7 +84,16 @@ impl Machine {
         let phase = if matches!(state, MachineState::Ended { .. }) { Phase::Ended } else { Phase::Absent };
         let observation =
             Observation { state, note: record.note.clone(), launch: record.launch, ..Observation::absent(&record.id) };
-        let shared = Shared { phase, observation, qmp: None, address: None, run_dir: None, forgotten: false };
+        let shared = Shared {
+            phase,
+            observation,
+            qmp: None,
+            forwarder: None,
+            address: None,
+            run_dir: None,
+            network_dir: None,
+            forgotten: false,
+        };
         let machine =
             Arc::new(Self { id: record.id.clone(), shared: Mutex::new(shared), commands, console: OnceLock::new() });
         let task = Task { context: context.clone(), machine: machine.clone(), queue, record };

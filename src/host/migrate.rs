@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use super::context::{Context, blocking, connect_in};
 use super::hotplug;
 use super::launch::{self, GREETING_TIMEOUT, QMP_SOCKET, Running, SERIAL_SOCKET};
+use super::network_process;
 use super::process::{Process, Spawn, describe_exit};
 use super::qmp::Qmp;
 use super::qmp_message::Event;
@@ -109,8 +110,12 @@ pub(super) async fn begin(
         blocking(prepare).await.map_err(|error| format!("cannot prepare the target: {error}"))?
     };
     let [qmp, rescue, serial, agent] = sockets.each_ref().map(AsRawFd::as_raw_fd);
-    let arguments =
-        target_arguments(&source.arguments, &[("qmp", qmp), ("rescue", rescue), ("serial0", serial), ("agent", agent)]);
+    let frames = source.network.as_ref().and_then(|network| network_process::frames(&network.dir, context));
+    let arguments = target_arguments(
+        &source.arguments,
+        &[("qmp", qmp), ("rescue", rescue), ("serial0", serial), ("agent", agent)],
+        frames.as_ref(),
+    );
     let spawn = Spawn { program: qemu.clone(), arguments, directory: run_dir.clone(), log, fds: sockets.into() };
     let mut process = Process::spawn(spawn, context.layout.isolation.clone())
         .await
@@ -287,13 +292,22 @@ impl Outgoing {
         launch::clean_up(self.target.instance.run_dir, Vec::new()).await;
     }
 
-    /// The target as the machine's QEMU, and its serial port.
+    /// The target as the machine's QEMU, still without the network, and its serial port.
     pub(super) async fn into_running(self) -> (Running, UnixStream) {
         let Target { process, qmp, events, serial, instance } = self.target;
         let ports = qmp.execute("query-chardev", Value::Null).await.unwrap_or_default();
         let agent_connected = super::adopt::port(&ports, "agent").is_some_and(|port| port["frontend-open"] == true);
-        let running =
-            Running { process, qmp, events, instance, continued: true, paused: None, agent_connected, migration: None };
+        let running = Running {
+            process,
+            qmp,
+            events,
+            instance,
+            network: None,
+            continued: true,
+            paused: None,
+            agent_connected,
+            migration: None,
+        };
         (running, serial)
     }
 }
@@ -321,6 +335,8 @@ pub(super) async fn settle(mut source: Instance) -> Instance {
             if let Some(end) = &mut target.last_migration {
                 end.at = jiff::Timestamp::now();
             }
+            // It may have been started anew meanwhile.
+            target.network = source.network;
             return *target;
         }
         let Some(here) = &here else { break };
@@ -355,10 +371,14 @@ async fn monitor(instance: &Instance) -> Option<Qmp> {
 }
 
 /// The arguments of the QEMU that has the guest, for the one that takes it over: its own sockets, and it waits for
-/// the guest instead of for `cont`.
-fn target_arguments(source: &[String], sockets: &[(&str, RawFd)]) -> Vec<OsString> {
+/// the guest instead of for `cont`. `frames` is how this QEMU, perhaps a newer one, connects to the network.
+fn target_arguments(source: &[String], sockets: &[(&str, RawFd)], frames: Option<&Value>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = Vec::with_capacity(source.len() + 2);
     for argument in source.iter().filter(|argument| *argument != "-S") {
+        if let Some(frames) = frames.filter(|_| arguments.last().is_some_and(|last| last == "-netdev")) {
+            arguments.push(frames.to_string().into());
+            continue;
+        }
         let moved = sockets.iter().find_map(|(id, fd)| {
             let rest = argument.strip_prefix(&format!("socket,id={id},fd="))?;
             Some(format!("socket,id={id},fd={fd}{}", rest.trim_start_matches(|c: char| c.is_ascii_digit())))
@@ -428,9 +448,11 @@ mod tests {
             "socket,id=serial0,fd=19,server=on,wait=off,logfile=/m/serial.log,logappend=on",
             "-device",
             "{\"id\":\"scsi0\"}",
+            "-netdev",
+            "{\"reconnect\":1}",
         ]
         .map(str::to_owned);
-        let target = target_arguments(&source, &[("qmp", 5), ("serial0", 123)]);
+        let target = target_arguments(&source, &[("qmp", 5), ("serial0", 123)], Some(&json!({"type": "stream"})));
         assert_eq!(
             target,
             [
@@ -440,6 +462,8 @@ mod tests {
                 "socket,id=serial0,fd=123,server=on,wait=off,logfile=/m/serial.log,logappend=on",
                 "-device",
                 "{\"id\":\"scsi0\"}",
+                "-netdev",
+                "{\"type\":\"stream\"}",
                 "-incoming",
                 "defer",
             ]

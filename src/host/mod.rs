@@ -26,6 +26,7 @@ mod local;
 mod machine;
 mod migrate;
 mod network;
+mod network_process;
 mod probe;
 mod process;
 mod qmp;
@@ -88,6 +89,8 @@ pub struct Observation {
     pub last_migration: Option<MigrationEnd>,
     /// Why this instance cannot be migrated, in words for a user.
     pub not_migratable: Option<String>,
+    /// Why the guest's network does not work, in words for a user.
+    pub network_problem: Option<String>,
     /// Version of the QEMU that executes the guest; a newer one may be installed meanwhile.
     pub qemu_version: Option<String>,
 }
@@ -108,6 +111,7 @@ impl Observation {
             migration: None,
             last_migration: None,
             not_migratable: None,
+            network_problem: None,
             qemu_version: None,
         }
     }

@@ -48,6 +48,18 @@ pub(super) fn netdev(nic: &Nic, hostname: &str) -> Value {
     })
 }
 
+/// How a QEMU connects again to a network that is a process of its own: the option of `-netdev stream`, if it has one,
+/// and its value. `None`: this QEMU has no such network, and it lives in the machine's process.
+pub(super) fn reconnect(version: Option<&str>) -> Option<(Option<&'static str>, u32)> {
+    let mut numbers = version?.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
+    match (numbers.next()?, numbers.next().unwrap_or(0)) {
+        (9, 2..) | (10.., _) => Some((Some("reconnect-ms"), 200)),
+        (8 | 9, _) => Some((Some("reconnect"), 1)),
+        (7, 2..) => Some((None, 0)),
+        _ => None,
+    }
+}
+
 /// `52:54:00:12:34:56`.
 pub(super) fn mac_text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
@@ -84,6 +96,22 @@ mod tests {
             assert_eq!(got.net.to_string(), net, "{address}");
             assert_eq!(got.gateway.to_string(), gateway, "{address}");
             assert_eq!(got.dns.to_string(), dns, "{address}");
+        }
+    }
+
+    #[test]
+    fn networks_of_their_own_by_version() {
+        for (version, option) in [
+            (Some("10.0.2"), Some((Some("reconnect-ms"), 200))),
+            (Some("9.2.0-rc1"), Some((Some("reconnect-ms"), 200))),
+            (Some("9.1.3"), Some((Some("reconnect"), 1))),
+            (Some("8.0"), Some((Some("reconnect"), 1))),
+            (Some("7.2.17"), Some((None, 0))),
+            (Some("7.1.0"), None),
+            (Some("what"), None),
+            (None, None),
+        ] {
+            assert_eq!(reconnect(version), option, "{version:?}");
         }
     }
 

@@ -81,10 +81,29 @@ pub(super) struct Instance {
     /// How the newest migration ended.
     #[serde(default)]
     pub(super) last_migration: Option<MigrationEnd>,
+    /// Its network, if that is a process of its own.
+    #[serde(default)]
+    pub(super) network: Option<NetworkInstance>,
     /// The QEMU that is to take the guest over, while a migration is under way: it may have done so when a later
     /// daemon looks.
     #[serde(default)]
     pub(super) target: Option<Box<Instance>>,
+}
+
+/// The process that is a machine's network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct NetworkInstance {
+    /// Process id.
+    pub(super) pid: u32,
+    /// Its start time, so that a reused number is not mistaken.
+    pub(super) start_time: u64,
+    /// Sockets.
+    pub(super) dir: PathBuf,
+    /// `-netdev` of the user network, for the next process if this one ends.
+    pub(super) netdev: String,
+    /// Name of the process.
+    pub(super) name: String,
 }
 
 /// A stop under way.
@@ -177,6 +196,13 @@ mod tests {
                     since: jiff::Timestamp::UNIX_EPOCH,
                     at: jiff::Timestamp::UNIX_EPOCH,
                     outcome: crate::host::MigrationOutcome::Succeeded { downtime_ms: 26 },
+                }),
+                network: Some(NetworkInstance {
+                    pid: 9,
+                    start_time: 10,
+                    dir: "/r/m.3-net".into(),
+                    netdev: "{}".into(),
+                    name: "net-m".into(),
                 }),
                 target: None,
             })),

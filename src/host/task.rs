@@ -12,6 +12,7 @@ use super::context::{Context, blocking};
 use super::hotplug;
 use super::launch::{self, Running};
 use super::machine::{Beginning, Command, Machine};
+use super::network_process::Network;
 use super::process::{Process, describe_exit};
 use super::qmp_message::{Event, guest_end};
 use super::record::{self, Record, Stage, Stop};
@@ -88,10 +89,16 @@ impl Task {
         self.show(&running);
         self.ask_agent(&running);
         let reason = self.supervise(&mut running).await;
-        self.machine.shared.lock().qmp = None;
+        {
+            let mut shared = self.machine.shared.lock();
+            (shared.qmp, shared.forwarder) = (None, None);
+        }
         if let Some(migration) = running.migration.take() {
             self.machine.console().hold_input(false);
             migration.abandon().await;
+        }
+        if let Some(network) = running.network.take() {
+            network.stop().await;
         }
         launch::clean_up(running.instance.run_dir, running.instance.cgroups).await;
         self.ended(end_reason(reason, running.instance.stop.is_some() || self.machine.is_stopping())).await;
@@ -101,6 +108,12 @@ impl Task {
     pub(super) fn show(&self, running: &Running) {
         let mut shared = self.machine.shared.lock();
         shared.qmp = Some(running.qmp.clone());
+        shared.forwarder = match &running.network {
+            Some(network) => network.qmp().cloned(),
+            // It lives in the machine's own QEMU.
+            None => Some(running.qmp.clone()),
+        };
+        shared.network_dir = running.network.as_ref().map(|network| network.recorded.dir.clone());
         shared.address = running.instance.address;
         shared.run_dir = Some(running.instance.run_dir.clone());
         let observation = &mut shared.observation;
@@ -109,6 +122,7 @@ impl Task {
         observation.agent_connected = running.agent_connected;
         observation.last_migration = running.instance.last_migration.clone();
         observation.qemu_version = running.instance.qemu_version.clone();
+        observation.network_problem = running.network.as_ref().and_then(Network::problem);
         observation.not_migratable = running.instance.arguments.is_empty().then(|| {
             "it was started by an older vmdeck, which did not note what a migration needs: restart it once".to_owned()
         });
@@ -160,7 +174,7 @@ impl Task {
         {
             let mut shared = self.machine.shared.lock();
             shared.phase = Phase::Ended;
-            shared.run_dir = None;
+            (shared.run_dir, shared.network_dir) = (None, None);
             shared.observation = Observation {
                 state: MachineState::Ended { reason, at },
                 note: shared.observation.note.take(),
@@ -241,6 +255,7 @@ impl Task {
                     // The handle is gone with the whole host; the guest goes on.
                     None => std::future::pending::<()>().await,
                 },
+                () = Network::trouble(&mut running.network) => self.mend_network(running).await,
                 () = at(running.migration.as_ref().map(|migration| migration.next_look)) => {
                     self.look_at_migration(running).await;
                 }
@@ -343,6 +358,16 @@ impl Task {
             // Denied while it is on, or handled by the caller.
             Step::Start { .. } | Step::PowerButton { .. } | Step::Kill => {}
         }
+    }
+
+    /// The network's process has ended, or it is time for the next attempt to start it.
+    async fn mend_network(&mut self, running: &mut Running) {
+        let Some(network) = running.network.take() else { return };
+        let network = network.mend(&self.context, &running.instance.cgroups).await;
+        running.instance.network = Some(network.recorded.clone());
+        running.network = Some(network);
+        self.save_instance(running).await;
+        self.show(running);
     }
 
     fn device_error(&self, id: &str, error: &str) {

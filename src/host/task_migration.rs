@@ -69,6 +69,9 @@ impl Task {
                 next.instance.last_migration = Some(end);
                 next.instance.stop = running.instance.stop.clone();
                 next.instance.devices = running.instance.devices.clone();
+                // Serves this QEMU until it ends, then the next in its queue: that one.
+                next.instance.network = running.instance.network.clone();
+                next.network = running.network.take();
                 // From here on a later daemon finds it there; what is left here is then removed.
                 self.save_instance(&next).await;
                 let mut left = std::mem::replace(running, next);

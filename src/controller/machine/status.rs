@@ -298,7 +298,9 @@ fn not_applied(f: &Facts<'_>) -> String {
 
 fn running(f: &Facts<'_>) -> (Status, &'static str, String) {
     match &f.g.observation.state {
-        MachineState::Running { .. } => (Status::True, "Running", String::new()),
+        MachineState::Running { .. } => {
+            (Status::True, "Running", f.g.observation.network_problem.clone().unwrap_or_default())
+        }
         MachineState::Paused { status } => {
             (Status::False, "GuestNotRunning", format!("The guest is held (QEMU says: {status})."))
         }

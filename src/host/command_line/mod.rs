@@ -25,6 +25,9 @@ pub(super) const VNC_SOCKET: &str = "vnc";
 /// Name of the seed's file in the launch directory.
 pub(super) const SEED_FILE: &str = "seed.iso";
 
+/// System calls that no QEMU needs.
+const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+
 /// What executes the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Accelerator {
@@ -82,6 +85,8 @@ pub(super) struct Launch<'a> {
     pub(super) serial_log: &'a Path,
     /// Files of the firmware, unless it is SeaBIOS.
     pub(super) firmware: Option<FirmwareFiles>,
+    /// `-netdev` that leads to the network's own process; without it the network lives in the machine's QEMU.
+    pub(super) frames: Option<&'a Value>,
     /// The files behind each of the machine's devices, in the same order.
     pub(super) disks: &'a [Vec<Layer>],
 }
@@ -176,7 +181,10 @@ pub(super) fn arguments(launch: &Launch<'_>) -> Result<Vec<OsString>, CommandLin
     args.json("-device", &pci("pvpanic-pci", "panic0", slot::PANIC));
     disks::add(&mut args, launch, &pci)?;
     if let Some(nic) = &spec.nic {
-        args.json("-netdev", &network::netdev(nic, &network::hostname(&spec.name)));
+        match launch.frames {
+            Some(frames) => args.json("-netdev", frames),
+            None => args.json("-netdev", &network::netdev(nic, &network::hostname(&spec.name))),
+        }
         let driver = match (spec.paravirtualization, spec.os_type) {
             (true, _) => "virtio-net-pci",
             (false, OsType::Legacy) => "rtl8139",
@@ -190,6 +198,25 @@ pub(super) fn arguments(launch: &Launch<'_>) -> Result<Vec<OsString>, CommandLin
         args.json("-device", &device);
     }
     Ok(args.0)
+}
+
+/// QEMU's arguments for a network without a machine: the user network and a socket for the frames of one QEMU meet at
+/// a hub. `frames` is a listening socket. It must not be started with `-S`: a held QEMU passes no frames on.
+pub(super) fn network_arguments(name: &str, netdev: &str, monitor: RawFd, frames: RawFd) -> Vec<OsString> {
+    let mut args = Arguments(Vec::new());
+    args.flag("-nodefaults");
+    args.flag("-no-user-config");
+    args.pair("-name", format!("process={name},debug-threads=on"));
+    args.pair("-machine", "none");
+    args.pair("-display", "none");
+    args.pair("-sandbox", SANDBOX);
+    args.pair("-chardev", format!("socket,id=qmp,fd={monitor},server=on,wait=off"));
+    args.pair("-mon", "chardev=qmp,mode=control");
+    args.pair("-netdev", netdev);
+    args.pair("-netdev", format!("stream,id=frames,server=on,addr.type=fd,addr.str={frames}"));
+    args.pair("-netdev", "hubport,id=hub-net0,hubid=0,netdev=net0");
+    args.pair("-netdev", "hubport,id=hub-frames,hubid=0,netdev=frames");
+    args.0
 }
 
 fn general(args: &mut Arguments, launch: &Launch<'_>) {
@@ -225,7 +252,7 @@ fn general(args: &mut Arguments, launch: &Launch<'_>) {
     args.pair("-action", "shutdown=pause,panic=pause,reboot=shutdown");
     args.pair("-display", "none");
     args.pair("-rtc", "base=utc,driftfix=slew");
-    args.pair("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+    args.pair("-sandbox", SANDBOX);
     if launch.shutdown_trace {
         args.pair("-trace", "enable=qemu_system_shutdown_request");
     }

@@ -59,6 +59,7 @@ fn render(spec: &MachineSpec, accelerator: Accelerator) -> Result<String, Comman
         sockets: SocketFds { qmp: 10, rescue: 11, serial: 12, agent: 13 },
         serial_log: Path::new("/s/machines/u,1/serial.log"),
         firmware,
+        frames: None,
         disks: &disks,
     };
     let mut text = String::new();
@@ -85,6 +86,20 @@ fn golden(name: &str, spec: &MachineSpec, accelerator: Accelerator) {
 #[test]
 fn generic_machine_under_tcg() {
     golden("generic-tcg.txt", &machine(), Accelerator::Tcg);
+}
+
+#[test]
+fn a_network_without_a_machine() {
+    let arguments = network_arguments("net-web-1", "{\"type\":\"user\",\"id\":\"net0\"}", 10, 11);
+    let text = arguments.iter().map(|argument| argument.to_str().unwrap()).collect::<Vec<_>>().join(" ");
+    assert_eq!(
+        text,
+        "-nodefaults -no-user-config -name process=net-web-1,debug-threads=on -machine none -display none -sandbox \
+         on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny -chardev \
+         socket,id=qmp,fd=10,server=on,wait=off -mon chardev=qmp,mode=control -netdev \
+         {\"type\":\"user\",\"id\":\"net0\"} -netdev stream,id=frames,server=on,addr.type=fd,addr.str=11 -netdev \
+         hubport,id=hub-net0,hubid=0,netdev=net0 -netdev hubport,id=hub-frames,hubid=0,netdev=frames"
+    );
 }
 
 #[test]

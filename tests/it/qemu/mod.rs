@@ -5,6 +5,7 @@ mod daemon;
 mod disks;
 mod first_machine;
 mod migration;
+mod moving_network;
 mod power;
 mod provisioning;
 mod restoring;

@@ -257,7 +257,16 @@ impl World {
     pub fn qemu_pids(&self) -> Vec<i32> {
         leftovers::processes(self.home())
             .into_iter()
-            .filter(|(_, c)| c.contains("qemu-system"))
+            .filter(|(_, c)| c.contains("qemu-system") && !c.contains("-machine none"))
+            .map(|(p, _)| p)
+            .collect()
+    }
+
+    /// The processes that are the machines' networks.
+    pub fn network_pids(&self) -> Vec<i32> {
+        leftovers::processes(self.home())
+            .into_iter()
+            .filter(|(_, c)| c.contains("qemu-system") && c.contains("-machine none"))
             .map(|(p, _)| p)
             .collect()
     }
@@ -276,6 +285,7 @@ impl World {
             self.until_gone(&format!("vm/{}", machine["metadata"]["name"].as_str().unwrap()), BOOT);
         }
         assert_eq!(self.qemu_pids(), [0; 0], "QEMU outlived its machine");
+        assert_eq!(self.network_pids(), [0; 0], "a network outlived its machine");
         let records = leftovers::files(&self.paths.machines());
         assert!(records.is_empty(), "records outlived their machines: {records:?}");
         let sockets = leftovers::files(&self.paths.runtime);
