@@ -18,12 +18,13 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::graph::{Graph, Key, Kind};
+use super::operation::clone::snapshot_name;
 use crate::types::{
-    AddressType, BlockDeviceKind, BlockDeviceRef, ClusterVirtualImage, DiskSourceKind, ImageDataSource, SourceKind,
-    VirtualDisk, VirtualDiskSnapshot, VirtualImage, VirtualMachine, VirtualMachineBlockDeviceAttachment,
-    VirtualMachineClass, VirtualMachineIPAddress, VirtualMachineIPAddressLease, VirtualMachineMACAddress,
-    VirtualMachineMACAddressLease, VirtualMachineOperation, VirtualMachineSnapshot, VirtualMachineSnapshotOperation,
-    lease_address, lease_name, mac_lease_name,
+    AddressType, BlockDeviceKind, BlockDeviceRef, ClusterVirtualImage, DiskSourceKind, ImageDataSource,
+    OperationResource, SourceKind, VirtualDisk, VirtualDiskSnapshot, VirtualImage, VirtualMachine,
+    VirtualMachineBlockDeviceAttachment, VirtualMachineClass, VirtualMachineIPAddress, VirtualMachineIPAddressLease,
+    VirtualMachineMACAddress, VirtualMachineMACAddressLease, VirtualMachineOperation, VirtualMachineSnapshot,
+    VirtualMachineSnapshotOperation, lease_address, lease_name, mac_lease_name,
 };
 
 /// A kind that the controllers watch.
@@ -83,7 +84,7 @@ macro_rules! watched {
 
 watched!(namespaced VirtualMachine, Machine, this => machine_links(this));
 watched!(namespaced VirtualMachineOperation, Operation, this => {
-    vec![Key::new(Kind::Machine, &namespace(this), &this.spec.virtual_machine_name)]
+    operation_links(this)
 });
 watched!(namespaced VirtualMachineBlockDeviceAttachment, Attachment, this => {
     let ns = namespace(this);
@@ -113,7 +114,12 @@ watched!(cluster VirtualMachineClass, Class, _this => vec![]);
 // Nothing is done for these yet, so nothing else has to wake them.
 watched!(namespaced VirtualDiskSnapshot, DiskSnapshot, _this => vec![]);
 watched!(namespaced VirtualMachineSnapshot, MachineSnapshot, _this => vec![]);
-watched!(namespaced VirtualMachineSnapshotOperation, SnapshotOperation, _this => vec![]);
+watched!(namespaced VirtualMachineSnapshotOperation, SnapshotOperation, this => {
+    let ns = namespace(this);
+    let mut links = vec![Key::new(Kind::MachineSnapshot, &ns, &this.spec.virtual_machine_snapshot_name)];
+    links.extend(made_links(&ns, this.status.as_ref().and_then(|s| s.resources.as_deref())));
+    links
+});
 watched!(namespaced VirtualMachineMACAddress, MacAddress, this => {
     let addresses = [this.spec.address.as_ref(), this.status.as_ref().and_then(|s| s.address.as_ref())];
     let leases: BTreeSet<String> = addresses.into_iter().flatten().map(|a| mac_lease_name(a)).collect();
@@ -139,6 +145,35 @@ pub fn device_key(namespace: &str, kind: BlockDeviceKind, name: &str) -> Key {
         BlockDeviceKind::VirtualImage => Key::new(Kind::Image, namespace, name),
         BlockDeviceKind::ClusterVirtualImage => Key::new(Kind::ClusterImage, "", name),
     }
+}
+
+fn operation_links(op: &VirtualMachineOperation) -> Vec<Key> {
+    let ns = namespace(op);
+    let mut links = BTreeSet::from([Key::new(Kind::Machine, &ns, &op.spec.virtual_machine_name)]);
+    links.extend(made_links(&ns, op.status.as_ref().and_then(|s| s.resources.as_deref())));
+    let snapshot = match (&op.spec.restore, &op.spec.clone) {
+        (Some(restore), _) => Some(restore.virtual_machine_snapshot_name.clone()),
+        (None, Some(_)) => Some(snapshot_name(op)),
+        (None, None) => None,
+    };
+    links.extend(snapshot.map(|name| Key::new(Kind::MachineSnapshot, &ns, &name)));
+    links.into_iter().collect()
+}
+
+/// Objects that an operation makes.
+fn made_links(namespace: &str, resources: Option<&[OperationResource]>) -> Vec<Key> {
+    let key = |r: &OperationResource| {
+        let kind = match r.kind.as_str() {
+            "VirtualMachine" => Kind::Machine,
+            "VirtualDisk" => Kind::Disk,
+            "VirtualMachineBlockDeviceAttachment" => Kind::Attachment,
+            "VirtualMachineIPAddress" => Kind::Address,
+            "Secret" => Kind::Secret,
+            _ => return None,
+        };
+        Some(Key::new(kind, namespace, &r.name))
+    };
+    resources.into_iter().flatten().filter_map(key).collect()
 }
 
 fn machine_links(vm: &VirtualMachine) -> Vec<Key> {

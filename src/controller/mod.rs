@@ -3,7 +3,7 @@
 //! * [`cache`]: one watch and one cache for each kind; [`graph`]: which change wakes whom.
 //! * [`machine`]: VirtualMachine, the center of it all; its run policy is in [`machine::power`].
 //! * [`operation`], [`attachment`], [`disk`], [`image`], [`address`], [`mac`], [`class`], [`node`]: the other kinds;
-//!   [`unserved`]: those that nothing is done for yet.
+//!   [`snapshot_operation`]: machines from snapshots; [`unserved`]: those that nothing is done for yet.
 //! * [`write`]: patches of what changed; [`events`]: events on objects; [`orphans`]: what has no object any more.
 //!
 //! Nothing polls: a reconcile runs when an object, a neighbour of it, or the host's view of it changed, and at
@@ -45,6 +45,7 @@ pub mod node;
 pub mod operation;
 mod orphans;
 pub mod snapshot_contents;
+pub mod snapshot_operation;
 mod source;
 pub mod unserved;
 mod write;
@@ -234,7 +235,7 @@ pub async fn run(
         drive.kind(ctx.classes.clone(), |o, c| class::reconcile(o, c).boxed());
         drive.kind(ctx.disk_snapshots.clone(), |o, c| unserved::disk_snapshot(o, c).boxed());
         drive.kind(ctx.machine_snapshots.clone(), |o, c| unserved::machine_snapshot(o, c).boxed());
-        drive.kind(ctx.snapshot_operations.clone(), |o, c| unserved::snapshot_operation(o, c).boxed());
+        drive.kind(ctx.snapshot_operations.clone(), |o, c| snapshot_operation::reconcile(o, c).boxed());
         drive.kind(ctx.mac_addresses.clone(), |o, c| mac::reconcile(o, c).boxed());
         drive.kind(ctx.mac_leases.clone(), |o, c| mac::reconcile_lease(o, c).boxed());
         drive.kind(ctx.nodes.clone(), |o, c| node::reconcile(o, c).boxed());
@@ -341,7 +342,7 @@ async fn host_triggers(ctx: Arc<Context>, mut events: tokio::sync::broadcast::Re
                 ctx.wakeup.wake(keys);
             }
             Ok(HostEvent::Volume(id)) => {
-                let key = ctx.wakeup.graph.lock().of_uid(&id.uid).cloned();
+                let key = ctx.wakeup.graph.lock().of_uid(operation::recreate::trial::owner(&id.uid)).cloned();
                 ctx.wakeup.wake(key);
             }
             Err(RecvError::Lagged(missed)) => {

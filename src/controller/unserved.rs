@@ -12,13 +12,11 @@ use super::cache::Watched;
 use super::{Context, Error};
 use crate::types::condition::{self, Status};
 use crate::types::{
-    Condition, SnapshotOperationPhase, SnapshotPhase, VirtualDiskSnapshot, VirtualDiskSnapshotStatus,
-    VirtualMachineSnapshot, VirtualMachineSnapshotOperation, VirtualMachineSnapshotOperationStatus,
+    Condition, SnapshotPhase, VirtualDiskSnapshot, VirtualDiskSnapshotStatus, VirtualMachineSnapshot,
     VirtualMachineSnapshotStatus,
 };
 
 const NO_SNAPSHOTS: &str = "Snapshots are not made by this release of vmdeck: nothing was saved.";
-const NO_SOURCE: &str = "Snapshots are not made by this release of vmdeck, so no machine can be made from one.";
 
 /// One look at one snapshot of a disk.
 pub async fn disk_snapshot(object: Arc<VirtualDiskSnapshot>, ctx: Arc<Context>) -> Result<Action, Error> {
@@ -55,24 +53,6 @@ pub async fn machine_snapshot(object: Arc<VirtualMachineSnapshot>, ctx: Arc<Cont
     };
     let latest = ctx.machine_snapshots.newest(object);
     ctx.report(&ctx.machine_snapshots, latest.as_ref(), latest.status.as_ref(), &new).await?;
-    Ok(Action::await_change())
-}
-
-/// One look at one operation on a snapshot.
-pub async fn snapshot_operation(
-    object: Arc<VirtualMachineSnapshotOperation>,
-    ctx: Arc<Context>,
-) -> Result<Action, Error> {
-    let old = object.status.clone().unwrap_or_default();
-    let conditions = told(object.as_ref(), &ctx, old.conditions.clone(), "Completed", "OperationFailed", NO_SOURCE);
-    let new = VirtualMachineSnapshotOperationStatus {
-        phase: Some(SnapshotOperationPhase::Failed),
-        observed_generation: object.meta().generation,
-        conditions: Some(conditions),
-        ..old
-    };
-    let latest = ctx.snapshot_operations.newest(object);
-    ctx.report(&ctx.snapshot_operations, latest.as_ref(), latest.status.as_ref(), &new).await?;
     Ok(Action::await_change())
 }
 

@@ -126,6 +126,8 @@ pub struct Gathered {
     pub provisioning: ProvisionFact,
     /// The operation in progress.
     pub request: Option<Request>,
+    /// Name of the operation that keeps it off.
+    pub maintenance: Option<String>,
     /// Why its size does not fit its class.
     pub sizing_problem: Option<String>,
 }
@@ -143,6 +145,7 @@ pub fn gather(vm: Arc<VirtualMachine>, ctx: &Context) -> Gathered {
         address: address(&vm, &ns, ctx),
         provisioning: provisioning(&vm, &ns, ctx),
         request: operation::request_for(&vm, ctx),
+        maintenance: operation::restore::maintenance_of(&vm, ctx),
         sizing_problem: class.as_deref().and_then(|class| sizing_problem(&vm, class)),
         vm,
         id,

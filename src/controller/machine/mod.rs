@@ -146,6 +146,7 @@ fn decide(g: &Gathered, checks: &[gate::Check], ctx: &Context) -> Outcome {
         launch: g.observation.launch,
         request: g.request.as_ref(),
         gate_open,
+        maintenance: g.maintenance.as_deref(),
         restart_due: waits && automatic && g.vm.spec.run_policy != RunPolicy::AlwaysOff,
         evicted_by: leave.as_ref().filter(|l| l.at <= ctx.now()).map(|l| l.taint.as_str()),
     };
@@ -244,6 +245,9 @@ fn start(g: &Gathered, outcome: &mut Outcome, ctx: &Context) -> bool {
     let _only_one = ctx.machine_memory.starting.lock();
     // What others may have taken since we looked.
     let again = gather(g.vm.clone(), ctx);
+    if again.maintenance.is_some() {
+        return false;
+    }
     if let Some(check) = gate::blocker(&gate::checks(&again)) {
         outcome.waiting = Some(check.message.clone());
         return false;

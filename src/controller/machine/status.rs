@@ -78,6 +78,7 @@ pub fn phase(f: &Facts<'_>) -> MachinePhase {
         MachineState::Running { .. } => MachinePhase::Running,
         MachineState::Paused { .. } => MachinePhase::Pause,
         MachineState::Stopping => MachinePhase::Stopping,
+        MachineState::Absent | MachineState::Ended { .. } if f.g.maintenance.is_some() => MachinePhase::Stopped,
         MachineState::Absent | MachineState::Ended { .. } if f.wanted_on => MachinePhase::Pending,
         MachineState::Absent | MachineState::Ended { .. } => MachinePhase::Stopped,
     }
@@ -216,6 +217,12 @@ fn conditions(f: &Facts<'_>, old: Vec<Condition>, phase: MachinePhase) -> Vec<Co
         all.extend(condition::find(&old, type_).cloned());
         condition::set(&mut all, type_, status, reason, message, generation, f.now);
     };
+    if let Some(operation) = &f.g.maintenance {
+        // Hides all others: of a machine that is being taken apart they would only alarm.
+        let message = format!("VirtualMachineOperation {operation} restores the machine and keeps it off meanwhile.");
+        set("Maintenance", Status::True, "RestoreInProgress", message);
+        return all;
+    }
     for check in f.checks {
         set(check.type_, check.status, check.reason, check.message.clone());
     }

@@ -13,6 +13,7 @@ use super::cache::{Watched, namespace};
 use super::devices::machine_id;
 use super::graph::{Key, Kind};
 use super::machine::power::{Ask, Request};
+use super::write::finalizers;
 use super::{Context, Error};
 use crate::types::condition::{self, Status};
 use crate::types::{
@@ -20,11 +21,15 @@ use crate::types::{
     VirtualMachineOperationStatus,
 };
 
+pub mod clone;
 pub mod migration;
 pub mod plan;
+pub mod recreate;
+pub mod restore;
 
 use migration::{Course, is_migration};
-use plan::{Progress, Refusal, applicable, progress, reason, supersedes, unsupported};
+use plan::{Progress, Refusal, applicable, progress, reason, supersedes};
+use recreate::report::Report;
 
 /// Label of an operation: UID of its machine.
 pub const UID_LABEL: &str = "virtualization.deckhouse.io/virtual-machine-uid";
@@ -76,7 +81,7 @@ fn order(op: &VirtualMachineOperation) -> (Option<Timestamp>, String) {
 /// One look at one operation.
 pub async fn reconcile(op: Arc<VirtualMachineOperation>, ctx: Arc<Context>) -> Result<Action, Error> {
     if op.meta().deletion_timestamp.is_some() {
-        migration::release(&op, &ctx).await?;
+        release(&op, &ctx).await?;
         return Ok(Action::await_change());
     }
     let ns = namespace(op.as_ref());
@@ -92,7 +97,9 @@ pub async fn reconcile(op: Arc<VirtualMachineOperation>, ctx: Arc<Context>) -> R
 fn siblings(op: &VirtualMachineOperation, ctx: &Context) -> Vec<Arc<VirtualMachineOperation>> {
     let machine = Key::new(Kind::Machine, &namespace(op), &op.spec.virtual_machine_name);
     let keys = ctx.wakeup.graph.lock().naming(&machine, Kind::Operation);
-    keys.iter().filter_map(|k| ctx.operations.at(k)).filter(|o| o.uid() != op.uid()).collect()
+    let others = keys.iter().filter_map(|k| ctx.operations.at(k)).filter(|o| o.uid() != op.uid());
+    // Not those that make this machine as a copy of another.
+    others.filter(|o| o.spec.virtual_machine_name == op.spec.virtual_machine_name).collect()
 }
 
 async fn begin(
@@ -132,10 +139,6 @@ async fn begin(
     if let Err(refusal) = applicable(mine.0, mine.1, shown, vm.spec.run_policy) {
         return fail(&op, refusal, ctx).await;
     }
-    let words = unsupported(mine.0);
-    if !words.is_empty() {
-        return fail(&op, Refusal { reason: reason::FAILED, message: words.into() }, ctx).await;
-    }
     let observation = ctx.host.observe(&machine_id(&vm));
     if is_migration(mine.0) {
         if let Err(refusal) = migration::throttle(vm.spec.live_migration_policy, op.spec.force) {
@@ -149,7 +152,13 @@ async fn begin(
     for other in older {
         supersede(&other, &op, ctx).await?;
     }
-    let mut metadata = if is_migration(mine.0) { migration::mark(&observation) } else { json!({}) };
+    let mut metadata = match mine.0 {
+        type_ if is_migration(type_) => migration::mark(&observation),
+        OperationType::Restore | OperationType::Clone => {
+            json!({ "finalizers": finalizers(op.finalizers(), &[migration::FINALIZER], &[]) })
+        }
+        _ => json!({}),
+    };
     metadata["labels"][UID_LABEL] = json!(vm.uid());
     metadata["annotations"][LAUNCH] = json!(observation.launch.to_string());
     ctx.patch_metadata(&ctx.operations, op.as_ref(), metadata).await?;
@@ -161,7 +170,9 @@ async fn begin(
         OperationType::Start => "StartInProgress",
         OperationType::Stop => "StopInProgress",
         OperationType::Evict | OperationType::Migrate => "MigrationPending",
-        _ => "RestartInProgress",
+        OperationType::Restore => reason::RESTORING,
+        OperationType::Clone => reason::CLONING,
+        OperationType::Restart => "RestartInProgress",
     };
     condition::set(&mut conditions, "SignalSent", Status::True, "SignalSentSuccess", "", generation, now);
     condition::set(&mut conditions, "Completed", Status::False, going, "", generation, now);
@@ -173,8 +184,14 @@ async fn begin(
 async fn follow(op: &VirtualMachineOperation, vm: Option<&VirtualMachine>, ctx: &Context) -> Result<Action, Error> {
     let Some(vm) = vm.filter(|vm| belongs_to(op, vm)) else {
         let message = "The machine was deleted before the operation was done.".to_owned();
+        clean(op, ctx).await?;
         return fail(op, Refusal { reason: reason::NO_MACHINE, message }, ctx).await;
     };
+    match op.spec.type_ {
+        OperationType::Restore => return tell(op, restore::follow(op, vm, ctx).await?, reason::RESTORING, ctx).await,
+        OperationType::Clone => return tell(op, clone::follow(op, vm, ctx).await?, reason::CLONING, ctx).await,
+        _ => {}
+    }
     if is_migration(op.spec.type_) {
         return match migration::follow(op, vm, ctx) {
             Course::Ask => Ok(Action::await_change()),
@@ -202,6 +219,68 @@ async fn follow(op: &VirtualMachineOperation, vm: Option<&VirtualMachine>, ctx: 
     }
 }
 
+/// Puts the account of a Restore or Clone on record.
+async fn tell(
+    op: &VirtualMachineOperation,
+    report: Report,
+    going: &'static str,
+    ctx: &Context,
+) -> Result<Action, Error> {
+    let (generation, now) = (op.meta().generation, ctx.now());
+    let mut told = conditions(op);
+    for (type_, status, reason, message) in report.lines {
+        condition::set(&mut told, type_, status, reason, message, generation, now);
+    }
+    let (phase, status, reason, message) = match &report.end {
+        None => (OperationPhase::InProgress, Status::False, going, report.message),
+        Some(Ok(message)) => (OperationPhase::Completed, Status::True, reason::DONE, message.clone()),
+        Some(Err(why)) => (OperationPhase::Failed, Status::False, reason::FAILED, why.clone()),
+    };
+    condition::set(&mut told, "Completed", status, reason, &message, generation, now);
+    let old = op.status.clone().unwrap_or_default();
+    let mut resources = report.resources.or(old.resources.clone());
+    if phase == OperationPhase::Failed {
+        recreate::report::give_up(resources.iter_mut().flatten());
+    }
+    let new = VirtualMachineOperationStatus {
+        phase: Some(phase),
+        observed_generation: generation,
+        conditions: Some(told),
+        progress: report.progress.map(|percent| format!("{percent}%")).or(old.progress.clone()),
+        resources,
+        ..old
+    };
+    ctx.report(&ctx.operations, op, op.status.as_ref(), &new).await?;
+    match report.end {
+        Some(Ok(_)) => ctx.events.normal(op, "VirtualMachineOperationSucceeded", "The operation is done."),
+        Some(Err(why)) => ctx.events.warning(op, "VirtualMachineOperationFailed", why),
+        None => {}
+    }
+    // What was just put on record wakes the next step.
+    Ok(report.again.map_or_else(Action::await_change, Action::requeue))
+}
+
+/// An operation that is over or is being deleted: what it holds besides objects goes, then it may go.
+async fn release(op: &VirtualMachineOperation, ctx: &Context) -> Result<(), Error> {
+    if !op.finalizers().iter().any(|f| f == migration::FINALIZER) {
+        return Ok(());
+    }
+    if is_migration(op.spec.type_) {
+        return migration::release(op, ctx).await;
+    }
+    clean(op, ctx).await?;
+    ctx.set_finalizers(&ctx.operations, op, &[], &[migration::FINALIZER]).await
+}
+
+/// What a Restore or Clone holds besides its own object goes.
+async fn clean(op: &VirtualMachineOperation, ctx: &Context) -> Result<(), Error> {
+    match op.spec.type_ {
+        OperationType::Restore => restore::clean(op, ctx).await,
+        OperationType::Clone => clone::clean(op, ctx).await,
+        _ => Ok(()),
+    }
+}
+
 async fn finish(op: &VirtualMachineOperation, message: &str, ctx: &Context) -> Result<Action, Error> {
     let mut conditions = conditions(op);
     let generation = op.meta().generation;
@@ -223,6 +302,9 @@ async fn fail(op: &VirtualMachineOperation, refusal: Refusal, ctx: &Context) -> 
         condition::set(&mut conditions, "SignalSent", Status::False, "SignalSentError", "", generation, now);
     }
     condition::set(&mut conditions, "Completed", Status::False, refusal.reason, &refusal.message, generation, now);
+    if condition::is_true(&conditions, restore::MAINTENANCE) {
+        condition::set(&mut conditions, restore::MAINTENANCE, Status::False, restore::DISABLED, "", generation, now);
+    }
     write(op, OperationPhase::Failed, conditions, None, ctx).await?;
     ctx.events.warning(op, "VirtualMachineOperationFailed", refusal.message);
     Ok(Action::await_change())
@@ -263,7 +345,7 @@ async fn write(
 
 /// Removes finished operations that are too old or too many.
 async fn collect(op: &VirtualMachineOperation, ctx: &Context) -> Result<Action, Error> {
-    migration::release(op, ctx).await?;
+    release(op, ctx).await?;
     let finished = conditions(op).iter().find(|c| c.type_ == "Completed").map(|c| c.last_transition_time.0);
     let deadline = finished
         .or(op.creation_timestamp().map(|t| t.0))

@@ -15,6 +15,10 @@ pub mod reason {
     pub const BUSY: &str = "NotReadyToBeExecuted";
     /// It was tried and failed.
     pub const FAILED: &str = "OperationFailed";
+    /// A machine is being restored.
+    pub const RESTORING: &str = "RestoreInProgress";
+    /// A machine is being cloned.
+    pub const CLONING: &str = "CloneInProgress";
     /// It is done.
     pub const DONE: &str = "OperationCompleted";
     /// A newer operation took its place.
@@ -103,24 +107,10 @@ pub fn progress(
             MachineState::Absent | MachineState::Ended { .. } if shown == MachinePhase::Stopped => Progress::Done,
             _ => Progress::Going,
         },
-        // `migration` follows these.
-        OperationType::Evict | OperationType::Migrate => Progress::Going,
-        OperationType::Restore | OperationType::Clone => {
-            Progress::Failed(Refusal { reason: reason::FAILED, message: unsupported(type_).into() })
+        // `migration`, `restore` and `clone` follow these.
+        OperationType::Evict | OperationType::Migrate | OperationType::Restore | OperationType::Clone => {
+            Progress::Going
         }
-    }
-}
-
-/// What the standalone host says to operations it cannot do.
-pub fn unsupported(type_: OperationType) -> &'static str {
-    match type_ {
-        OperationType::Restore => "The standalone host has no snapshots yet, so nothing can be restored.",
-        OperationType::Clone => "The standalone host cannot clone machines yet.",
-        OperationType::Start
-        | OperationType::Stop
-        | OperationType::Restart
-        | OperationType::Evict
-        | OperationType::Migrate => "",
     }
 }
 

@@ -51,6 +51,7 @@ fn gathered() -> Gathered {
         provisioning: ProvisionFact::None,
         request: None,
         sizing_problem: None,
+        maintenance: None,
     }
 }
 

@@ -90,6 +90,8 @@ pub struct Situation<'a> {
     pub request: Option<&'a Request>,
     /// A start is possible now.
     pub gate_open: bool,
+    /// Name of the operation that keeps the machine off, whatever else is asked.
+    pub maintenance: Option<&'a str>,
     /// Changes wait for a restart and the machine's approval mode is Automatic.
     pub restart_due: bool,
     /// The taint that drives the instance away from the node now.
@@ -162,6 +164,9 @@ impl Decision {
 /// Decides. The rows of the run policy table are the tests below.
 pub fn decide(s: &Situation<'_>) -> Decision {
     let mut memory = s.memory.unwrap_or(Memory { wanted: first_wish(s.policy, s.state), judged: s.launch });
+    if let Some(operation) = s.maintenance {
+        return kept_off(s, memory, operation);
+    }
     let mut notice = None;
     let request = s.request.filter(|r| r.launch >= s.launch);
 
@@ -229,6 +234,19 @@ pub fn decide(s: &Situation<'_>) -> Decision {
         _ => {}
     }
     Decision { memory, deed, notice }
+}
+
+/// Stopped for as long as the operation wants it. What is remembered stays, and ends up to here are no reason to
+/// change it: afterwards the machine is as much on as before.
+fn kept_off(s: &Situation<'_>, memory: Memory, operation: &str) -> Decision {
+    let deed = match s.state {
+        MachineState::Absent | MachineState::Ended { .. } | MachineState::Stopping => Deed::None,
+        MachineState::Starting => Deed::Kill,
+        MachineState::Running { .. } | MachineState::Paused { .. } => Deed::PowerButton,
+    };
+    let judged = memory.judged.max(s.launch_that_ended());
+    let notice = (deed != Deed::None).then(|| Notice::Stopped(Cause::Operation(operation.to_owned())));
+    Decision { memory: Memory { judged, ..memory }, deed, notice }
 }
 
 impl Situation<'_> {

@@ -20,6 +20,7 @@ fn situation<'a>(policy: RunPolicy, state: &'a MachineState) -> Situation<'a> {
         launch: 1,
         request: None,
         gate_open: true,
+        maintenance: None,
         restart_due: false,
         evicted_by: None,
     }
@@ -211,4 +212,34 @@ fn memory_survives_its_annotation() {
     for bad in ["", "On", "On/x", "Maybe/1"] {
         assert_eq!(Memory::parse(bad), None, "{bad}");
     }
+}
+
+#[test]
+fn maintenance_keeps_every_machine_off_and_forgets_nothing() {
+    let ended = ended(EndReason::GuestShutdown);
+    let running = running();
+    let start = request(Ask::Start);
+    for policy in POLICIES {
+        for wanted in [Wanted::On, Wanted::Off] {
+            let memory = Some(Memory { wanted, judged: 0 });
+            let base = |state| Situation { memory, maintenance: Some("op"), ..situation(policy, state) };
+            let d = decide(&Situation { request: Some(&start), ..base(&running) });
+            assert_eq!(d.deed, Deed::PowerButton, "{policy:?}");
+            assert_eq!(d.notice, Some(Notice::Stopped(Cause::Operation("op".into()))));
+            assert_eq!(d.memory, Memory { wanted, judged: 0 }, "it may still end by itself before it is told to");
+            for state in [&ended, &MachineState::Absent] {
+                let d = decide(&Situation { restart_due: true, request: Some(&start), ..base(state) });
+                assert_eq!(
+                    (d.deed, d.notice, d.memory),
+                    (Deed::None, None, Memory { wanted, judged: 1 }),
+                    "{policy:?}"
+                );
+            }
+        }
+    }
+    let memory = Some(Memory { wanted: Wanted::On, judged: 1 });
+    let after = decide(&Situation { memory, ..situation(Unless, &ended) });
+    assert_eq!(after.deed, Deed::Start, "the shutdown was the operation's, not the guest's wish");
+    let d = decide(&Situation { maintenance: Some("op"), ..situation(Unless, &MachineState::Starting) });
+    assert_eq!(d.deed, Deed::Kill);
 }
