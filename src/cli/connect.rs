@@ -19,8 +19,8 @@ pub struct ConsoleArgs {
     /// Bytes of output from before that come first (a local host keeps them)
     #[arg(long, value_name = "BYTES", default_value_t = 64 * 1024)]
     pub history: usize,
-    /// For d8's sake: consoles are shared here, nobody is thrown out
-    #[arg(long, hide = true)]
+    /// Take the console from whoever has it (a cluster's; a vmdeck host's are shared)
+    #[arg(long)]
     pub force: bool,
 }
 
@@ -39,8 +39,8 @@ pub struct VncArgs {
     /// Port to listen on; 0 = any
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     pub port: u16,
-    /// For d8's sake
-    #[arg(long, hide = true)]
+    /// Take the screen from whoever has it (a cluster's; a vmdeck host's are shared)
+    #[arg(long)]
     pub force: bool,
 }
 

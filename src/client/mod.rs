@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 pub mod connect;
 mod error;
+mod holder;
 mod manifest;
 mod objects;
 mod request;
@@ -15,6 +16,7 @@ mod upload;
 
 pub use connect::{Choice, ConnectError, ContextInfo, Hooks, StartHook, TunnelHook, connect, contexts};
 pub use error::{Cause, ClientError, ErrorKind};
+pub use holder::Holder;
 pub use manifest::{Document, ManifestError, read_documents};
 pub use objects::{Applied, ObjectEvent, OperationType, Outcome, PatchType, Propagation, WriteOptions, event_time};
 pub use request::{Answer, ListOptions, Requester, collection_path, object_path};

@@ -27,6 +27,7 @@ const REPLAY: Duration = Duration::from_millis(500);
 pub async fn run(context: &Context, args: ConsoleArgs) -> Result<(), Failure> {
     let machine = target::machine(&args.machine).map_err(Failure::usage)?;
     let namespace = machine.namespace.as_deref().unwrap_or_else(|| context.default_namespace());
+    super::holder::consider(context, namespace, &machine.name, "console", args.force).await?;
     let mut line = Line { context, namespace, name: &machine.name, timeout: args.timeout };
     let stream = line.open(args.history, false, None).await?;
     let raw = RawMode::enter()?;

@@ -17,6 +17,7 @@ mod engine;
 mod failure;
 mod forward;
 mod get;
+mod holder;
 mod host;
 mod input;
 mod meta;

@@ -159,6 +159,8 @@ pub enum ConsoleNews {
     Bytes(Bytes),
     /// History is over.
     Settled,
+    /// Who else has it open, printable; `None` if nobody.
+    Viewers(Option<String>),
     /// The connection broke or could not be made, printable; another try makes sense.
     Lost(String),
     /// The connection ended for good, printable.
@@ -332,6 +334,8 @@ pub enum Effect {
         attempt: u32,
         /// Columns and rows of the pane's screen.
         size: (u16, u16),
+        /// Also if that ends somebody else's session.
+        force: bool,
     },
     /// The screen of an SSH session has another size: columns and rows.
     ConsoleResize {

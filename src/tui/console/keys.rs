@@ -213,7 +213,12 @@ impl ConsolePane {
             return Vec::new();
         }
         session.link = Link::Connecting;
-        vec![Request::Connect { target: session.target.clone(), history: super::HISTORY_BYTES, attempt: 0 }]
+        vec![Request::Connect {
+            target: session.target.clone(),
+            history: super::HISTORY_BYTES,
+            attempt: 0,
+            force: true,
+        }]
     }
 
     fn close(&mut self) -> Vec<Request> {

@@ -71,6 +71,8 @@ pub enum Request {
         history: usize,
         /// 0 for the first try; later ones should wait, longer each time.
         attempt: u32,
+        /// Also if that ends somebody else's session.
+        force: bool,
     },
     /// Send bytes to a guest.
     Send {
@@ -161,7 +163,7 @@ impl ConsolePane {
         }
         self.sessions.push(Session::new(target.clone(), self.screen_size(), self.scrollback));
         self.show(self.sessions.len() - 1);
-        vec![Request::Connect { target, history: HISTORY_BYTES, attempt: 0 }]
+        vec![Request::Connect { target, history: HISTORY_BYTES, attempt: 0, force: false }]
     }
 
     /// Whether there is a console to show.
@@ -250,7 +252,9 @@ impl ConsolePane {
             return Vec::new();
         };
         let attempt = session.lost(why);
-        vec![Request::Connect { target: target.clone(), history: HISTORY_BYTES, attempt }]
+        // A server may still take us for the holder of what just broke.
+        let force = session.was_connected();
+        vec![Request::Connect { target: target.clone(), history: HISTORY_BYTES, attempt, force }]
     }
 
     /// The connection ended for good (machine deleted, session taken over by somebody else): no new try by itself.

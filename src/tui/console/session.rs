@@ -77,6 +77,11 @@ impl Session {
         self.link == Link::Live
     }
 
+    /// Whether there has been a connection since the tab was opened.
+    pub(super) fn was_connected(&self) -> bool {
+        self.had_connection
+    }
+
     pub(super) fn attached(&mut self, history: History, size: Size, scrollback: usize) {
         self.link = Link::Live;
         self.intake = match history {

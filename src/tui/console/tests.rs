@@ -110,7 +110,7 @@ fn questions_of_the_past_stay_unanswered() {
     let mut pane = pane(80, 24);
     assert_eq!(
         pane.open(target("web")),
-        [Request::Connect { target: target("web"), history: HISTORY_BYTES, attempt: 0 }]
+        [Request::Connect { target: target("web"), history: HISTORY_BYTES, attempt: 0, force: false }]
     );
     pane.attached(&target("web"), History::Bytes(6));
     assert_eq!(pane.output(&target("web"), b"\nx\x1b["), []);
@@ -128,7 +128,7 @@ fn the_screen_survives_a_lost_connection() {
     let mut pane = connected(80, 24);
     pane.output(&target("web"), b"login: ");
     let again = pane.lost(&target("web"), "connection reset\x1b[2J");
-    assert_eq!(again, [Request::Connect { target: target("web"), history: HISTORY_BYTES, attempt: 0 }]);
+    assert_eq!(again, [Request::Connect { target: target("web"), history: HISTORY_BYTES, attempt: 0, force: true }]);
     assert_eq!(
         press(&mut pane, KeyCode::Char('x')),
         [Request::Notice("web is not connected: nothing was sent".into())]

@@ -8,8 +8,9 @@ use tokio::task::AbortHandle;
 
 use super::super::console::{History, Line, Target};
 use super::super::message::{ConsoleNews, Event};
+use super::super::text::count;
 use super::{News, Runner, Sender, child};
-use crate::client::{ConsoleError, Engine, Session, StreamEnd};
+use crate::client::{ConsoleError, Engine, Holder, Session, StreamEnd};
 use crate::types::text::printable;
 
 /// Chunks of input that may wait for a guest that does not read.
@@ -20,6 +21,20 @@ const SETTLED: Duration = Duration::from_millis(80);
 
 /// Longest wait between two attempts.
 const LONGEST: Duration = Duration::from_secs(5);
+
+/// How often "who else is there" is asked while a console is open.
+const WHO_ELSE: Duration = Duration::from_secs(30);
+
+/// One try to open a console.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt {
+    /// Bytes of history that are wanted.
+    pub history: usize,
+    /// 0 for the first.
+    pub number: u32,
+    /// Also if that ends somebody else's session.
+    pub force: bool,
+}
 
 /// A console's connection, or the attempt to make one.
 pub struct Handle {
@@ -43,7 +58,7 @@ impl Handle {
 }
 
 impl Runner {
-    pub(super) fn console(&mut self, target: Target, history: usize, attempt: u32, size: (u16, u16)) {
+    pub(super) fn console(&mut self, target: Target, attempt: Attempt, size: (u16, u16)) {
         let session = match self.consoles.remove(&target) {
             Some(before) => {
                 before.task.abort();
@@ -60,11 +75,11 @@ impl Runner {
         let (news, own, place) = (self.news.clone(), session.clone(), target.clone());
         let kubeconfig = self.kubeconfig.clone();
         let task = tokio::spawn(async move {
-            if attempt > 0 {
-                tokio::time::sleep(delay(attempt)).await;
+            if attempt.number > 0 {
+                tokio::time::sleep(delay(attempt.number)).await;
             }
             let end = match &place.line {
-                Line::Serial => talk(&own, &place, history, from_user, &news).await,
+                Line::Serial => talk(&own, &place, attempt, from_user, &news).await,
                 Line::Ssh { login } => {
                     let command = child::ssh(&own.engine, kubeconfig.as_deref(), &place, login);
                     child::in_terminal(command, &place, from_user, sizes, &news).await
@@ -97,10 +112,19 @@ pub(super) async fn tell(news: &Sender, target: &Target, console: ConsoleNews) {
 async fn talk(
     session: &Session,
     target: &Target,
-    history: usize,
+    attempt: Attempt,
     mut from_user: mpsc::Receiver<Bytes>,
     news: &Sender,
 ) -> ConsoleNews {
+    let history = attempt.history;
+    let holder = session.holder(&target.namespace, &target.name, "console").await;
+    let shares = match &holder {
+        Some(holder) if holder.shared.is_none() && !attempt.force => {
+            return ConsoleNews::Ended(format!("in use by {}", holder.words(jiff::Timestamp::now())));
+        }
+        Some(holder) => holder.shared.is_some(),
+        None => matches!(session.engine, Engine::Local { .. }),
+    };
     let mut stream = match session.console(&target.namespace, &target.name, history).await {
         Ok(stream) => stream,
         Err(ConsoleError::NotFound(error)) => return ConsoleNews::Ended(one_line(error.text())),
@@ -111,6 +135,9 @@ async fn talk(
     // Only a vmdeck host replays what was before; it does not say how much, so a pause tells where live begins.
     let replays = history > 0 && matches!(session.engine, Engine::Local { .. });
     tell(news, target, ConsoleNews::Attached(if replays { History::Unknown } else { History::None })).await;
+    tell(news, target, ConsoleNews::Viewers(holder.as_ref().map(others))).await;
+    let asking = shares.then(|| tokio::spawn(who_else(session.clone(), target.clone(), news.clone())));
+    let _asking = asking.map(|task| AbortOnDrop(task.abort_handle()));
     let guest = stream.input.clone();
     let forward = tokio::spawn(async move {
         while let Some(bytes) = from_user.recv().await {
@@ -146,6 +173,27 @@ async fn talk(
         // The machine stopped or restarts: another try finds out which.
         Ok(StreamEnd::Ended) => ConsoleNews::Lost("the machine's console ended".into()),
         Err(_) => ConsoleNews::Lost("the connection ended".into()),
+    }
+}
+
+/// Keeps the line about other viewers true, where a console is shared.
+async fn who_else(session: Session, target: Target, news: Sender) {
+    loop {
+        tokio::time::sleep(WHO_ELSE).await;
+        let holder = session.holder(&target.namespace, &target.name, "console").await;
+        let more = holder.and_then(|h| h.shared).map_or(0, |n| n.saturating_sub(1));
+        let text =
+            (more > 0).then(|| count(usize::try_from(more).unwrap_or(usize::MAX), "other viewer", "other viewers"));
+        tell(&news, &target, ConsoleNews::Viewers(text)).await;
+    }
+}
+
+/// Who was there before us.
+fn others(holder: &Holder) -> String {
+    let name = holder.words(jiff::Timestamp::now());
+    match holder.shared {
+        Some(n) if n > 1 => format!("also here: {name} and {} more", n - 1),
+        _ => format!("also here: {name}"),
     }
 }
 

@@ -14,6 +14,7 @@ use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use self::consoles::Attempt;
 use super::console::Target;
 use super::message::{Effect, Event, Failure, FeedId, Kind, ObjectRef, SessionInfo, TaskId, TaskNews};
 use super::theme::ThemeSource;
@@ -172,7 +173,9 @@ impl Runner {
                     }
                 });
             }
-            Effect::ConsoleConnect { target, history, attempt, size } => self.console(target, history, attempt, size),
+            Effect::ConsoleConnect { target, history, attempt, size, force } => {
+                self.console(target, Attempt { history, number: attempt, force }, size);
+            }
             Effect::ConsoleResize { target, size } => {
                 if let Some(handle) = self.consoles.get(&target) {
                     handle.resize(size);

@@ -43,6 +43,10 @@ pub fn news(state: &mut State, target: &Target, news: ConsoleNews) -> Vec<Effect
             state.consoles.settled(target);
             Vec::new()
         }
+        ConsoleNews::Viewers(viewers) => {
+            state.consoles.set_viewers(target, viewers);
+            Vec::new()
+        }
         ConsoleNews::Lost(why) => state.consoles.lost(target, &why),
         ConsoleNews::Ended(why) => {
             state.consoles.ended(target, &why);
@@ -92,9 +96,9 @@ pub fn answer(state: &mut State, requests: Vec<Request>) -> Vec<Effect> {
     let mut effects = Vec::new();
     for request in requests {
         match request {
-            Request::Connect { target, history, attempt } => {
+            Request::Connect { target, history, attempt, force } => {
                 let size = state.consoles.size();
-                effects.push(Effect::ConsoleConnect { target, history, attempt, size });
+                effects.push(Effect::ConsoleConnect { target, history, attempt, size, force });
             }
             Request::Resize { target, size } => effects.push(Effect::ConsoleResize { target, size }),
             Request::Send { target, bytes } => {

@@ -4,11 +4,13 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Stdio;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
 
-use crate::support::World;
+use crate::support::{BOOT, SOON, Screen, World, machine_manifest};
 
-/// A port whose connections go to the world's socket.
+/// A port whose connections go to the world's socket. What it answers to a probe is upstream's: it does not say that
+/// sessions are shared, because there they are not.
 fn port(world: &World) -> SocketAddr {
     let socket = world.paths.api_socket();
     world.block_on(async move {
@@ -18,8 +20,23 @@ fn port(world: &World) -> SocketAddr {
             while let Ok((mut near, _)) = listener.accept().await {
                 let socket = socket.clone();
                 tokio::spawn(async move {
-                    let mut far = UnixStream::connect(socket).await.unwrap();
-                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                    let far = UnixStream::connect(socket).await.unwrap();
+                    let (mut from, mut to) = far.into_split();
+                    let (mut client, mut answers) = near.split();
+                    let answering = async {
+                        let mut chunk = vec![0; 64 << 10];
+                        while let Ok(n @ 1..) = from.read(&mut chunk).await {
+                            let marked = chunk[..n].windows(11).position(|w| w == b"\"sessions\":");
+                            marked.into_iter().for_each(|at| chunk[at + 1] = b'_');
+                            if answers.write_all(&chunk[..n]).await.is_err() {
+                                break;
+                            }
+                        }
+                    };
+                    tokio::select! {
+                        () = answering => {}
+                        _ = tokio::io::copy(&mut client, &mut to) => {}
+                    }
                 });
             }
         });
@@ -74,4 +91,47 @@ fn a_context_that_serves_the_group_is_used_and_a_dead_one_is_told() {
     let (code, _, errors) = run(&["get", "ns"]);
     assert_eq!(code, Some(0), "{errors}");
     assert!(errors.contains("using this computer's host") && errors.contains("refused"), "{errors}");
+}
+
+#[test]
+fn a_console_is_not_taken_from_its_holder_unasked() {
+    let world = World::with_image();
+    world.apply(&machine_manifest("linux-vm", "AlwaysOnUnlessStoppedManually"));
+    world.until_phase("vm/linux-vm", "Running", BOOT);
+    let config = kubeconfig(&world, port(&world));
+    let on_cluster = ["--kubeconfig", config.as_str(), "--context", "lab", "-n", "default", "console", "linux-vm"];
+
+    // Free: nothing is asked.
+    let mut holder = Screen::open(&world, &on_cluster, 80, 24);
+    holder.until("Successfully connected", SOON);
+    assert!(!holder.text().contains("HOLDER"), "{}", holder.text());
+
+    // Held, and nobody to ask: refused, and what to do.
+    let refused = world.run(&on_cluster);
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && words.contains("in use by") && words.contains("--force"), "{words}");
+    assert!(world.run(&[&on_cluster[..], &["--force"]].concat()).status.success());
+
+    // Held, with somebody to ask: no leaves, wait connects as soon as it is free.
+    let mut second = Screen::open(&world, &on_cluster, 80, 24);
+    second.until("End that session and connect?", SOON);
+    second.keys("n\r");
+    assert_eq!(second.wait(SOON), 1);
+    let mut third = Screen::open(&world, &on_cluster, 80, 24);
+    third.until("HOLDER", SOON);
+    third.keys("w\r");
+    third.until("waiting until it is free", SOON);
+    holder.keys("\x1d");
+    assert_eq!(holder.wait(SOON), 0);
+    third.until("Successfully connected", SOON);
+
+    // A vmdeck host's consoles are shared: told, not asked.
+    let shared = Screen::open(&world, &["console", "linux-vm"], 80, 24);
+    shared.until("also on this console", SOON);
+    shared.until("Successfully connected", SOON);
+    for mut screen in [third, shared] {
+        screen.keys("\x1d");
+        assert_eq!(screen.wait(SOON), 0);
+    }
+    world.ok(&["delete", "vm", "linux-vm"]);
 }
