@@ -1,4 +1,5 @@
-//! The guest agent: what the guest's system is. The agent is a program in the guest, so what it says is hostile.
+//! The guest agent: what the guest's system is, and its file systems frozen and thawed. The agent is a program in the
+//! guest, so what it says is hostile.
 //!
 //! The protocol is QEMU's guest agent's: JSON lines, after a `guest-sync-delimited` that drops what an earlier
 //! connection left in the port (<https://www.qemu.org/docs/master/interop/qemu-ga-ref.html>).
@@ -40,14 +41,33 @@ const NAMES: [(&str, &str); 8] = [
 
 /// Asks the agent of the machine in a launch directory for its system.
 pub(super) async fn os_info(run_dir: &Path) -> io::Result<BTreeMap<String, String>> {
-    let asking = async {
-        let stream = connect_in(run_dir, AGENT_SOCKET).await?;
-        ask(stream).await
-    };
-    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    Ok(facts(&command(run_dir, "guest-get-osinfo").await?))
 }
 
-async fn ask(stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite) -> io::Result<BTreeMap<String, String>> {
+/// Has the file systems of the guest frozen: all that was written is on the disks, and nothing more is written.
+pub(super) async fn freeze(run_dir: &Path) -> io::Result<()> {
+    match command(run_dir, "guest-fsfreeze-freeze").await?.as_u64() {
+        Some(0) | None => Err(io::Error::other("it found no file system that can be frozen")),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Has the file systems of the guest thawed. Fine if none are frozen.
+pub(super) async fn thaw(run_dir: &Path) -> io::Result<()> {
+    command(run_dir, "guest-fsfreeze-thaw").await.map(drop)
+}
+
+/// Asks the agent of the machine in a launch directory.
+async fn command(run_dir: &Path, command: &str) -> io::Result<Value> {
+    let asking = async {
+        let stream = connect_in(run_dir, AGENT_SOCKET).await?;
+        ask(stream, command).await
+    };
+    let late = |_| Err(io::Error::new(io::ErrorKind::TimedOut, "it did not answer in time"));
+    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(late)
+}
+
+async fn ask(stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite, command: &str) -> io::Result<Value> {
     let (read, mut write) = tokio::io::split(stream);
     let mut read = BufReader::new(read);
     let sync = json!({ "execute": "guest-sync-delimited", "arguments": { "id": std::process::id() } });
@@ -60,9 +80,12 @@ async fn ask(stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite) -> io::R
     if answer["return"] != std::process::id() {
         return Err(io::Error::other("the guest agent does not answer in order"));
     }
-    write.write_all(b"{\"execute\":\"guest-get-osinfo\"}\n").await?;
-    let answer = line(&mut read).await?;
-    Ok(facts(&answer["return"]))
+    write.write_all(format!("{}\n", json!({ "execute": command })).as_bytes()).await?;
+    let mut answer = line(&mut read).await?;
+    if let Some(error) = answer.get("error") {
+        return Err(io::Error::other(value(error["desc"].as_str().unwrap_or("it refuses"))));
+    }
+    Ok(answer["return"].take())
 }
 
 async fn line(read: &mut (impl tokio::io::AsyncBufRead + Unpin)) -> io::Result<Value> {
@@ -77,11 +100,15 @@ async fn line(read: &mut (impl tokio::io::AsyncBufRead + Unpin)) -> io::Result<V
 /// The known fields, without control characters and not longer than anybody needs.
 fn facts(answer: &Value) -> BTreeMap<String, String> {
     let known = NAMES.iter().filter_map(|(theirs, ours)| {
-        let text = answer.get(theirs)?.as_str()?;
-        let text: String = text.chars().filter(|c| !c.is_control()).take(LONGEST_VALUE).collect();
+        let text = value(answer.get(theirs)?.as_str()?);
         (!text.is_empty()).then(|| ((*ours).to_owned(), text))
     });
     known.collect()
+}
+
+/// A text of the guest's, harmless to print.
+fn value(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(LONGEST_VALUE).collect()
 }
 
 #[cfg(test)]
@@ -108,7 +135,7 @@ mod tests {
             }});
             write.write_all(format!("{answer}\n").as_bytes()).await.unwrap();
         });
-        let told = ask(ours).await.unwrap();
+        let told = facts(&ask(ours, "guest-get-osinfo").await.unwrap());
         assert_eq!(told["prettyName"], "Evil[2J OS");
         assert_eq!(told["kernelRelease"], "6.1");
         assert_eq!(told["id"].len(), LONGEST_VALUE);
@@ -122,7 +149,18 @@ mod tests {
             let (ours, mut theirs) = tokio::net::UnixStream::pair().unwrap();
             theirs.write_all(said).await.unwrap();
             theirs.shutdown().await.unwrap();
-            assert!(ask(ours).await.is_err(), "{said:?}");
+            assert!(ask(ours, "guest-ping").await.is_err(), "{said:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_told_in_the_agents_words_without_its_control_characters() {
+        let (ours, mut theirs) = tokio::net::UnixStream::pair().unwrap();
+        let said =
+            format!("{{\"return\": {}}}\n{{\"error\": {{\"desc\": \"is\\u001b[2J frozen\"}}}}\n", std::process::id());
+        theirs.write_all(&[MARK]).await.unwrap();
+        theirs.write_all(said.as_bytes()).await.unwrap();
+        let error = ask(ours, "guest-fsfreeze-freeze").await.unwrap_err();
+        assert_eq!(error.to_string(), "is[2J frozen");
     }
 }

@@ -135,6 +135,21 @@ pub(super) fn compression(start: &[u8]) -> Option<Compression> {
     }
 }
 
+/// What a copy-on-write file is based on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Backing {
+    /// From the file's directory.
+    pub(super) relative: PathBuf,
+    /// It is `raw`, not `qcow2`.
+    pub(super) raw: bool,
+}
+
+impl Backing {
+    fn format(&self) -> &'static str {
+        if self.raw { "raw" } else { "qcow2" }
+    }
+}
+
 /// `qemu-img`.
 #[derive(Debug, Clone)]
 pub(super) struct Tool {
@@ -153,13 +168,12 @@ impl Tool {
         self.run(arguments.collect(), &|_| {}).await.map(drop)
     }
 
-    /// A qcow2 file on top of `base` (a path relative to the file's directory).
-    pub(super) async fn overlay(&self, file: &Path, base: &Path, raw: bool, bytes: u64) -> Result<(), Failure> {
+    /// A qcow2 file on top of `base`.
+    pub(super) async fn overlay(&self, file: &Path, base: &Backing, bytes: u64) -> Result<(), Failure> {
         self.own(file).await?;
-        let format = if raw { "raw" } else { "qcow2" };
         let mut arguments: Vec<OsString> =
-            ["create", "-q", "-f", "qcow2", "-F", format, "-b"].map(OsString::from).into();
-        arguments.extend([base.into(), file.into(), bytes.to_string().into()]);
+            ["create", "-q", "-f", "qcow2", "-F", base.format(), "-b"].map(OsString::from).into();
+        arguments.extend([OsString::from(&base.relative), file.into(), bytes.to_string().into()]);
         self.run(arguments, &|_| {}).await.map(drop)
     }
 
@@ -171,9 +185,24 @@ impl Tool {
         to: &Path,
         progress: &(dyn Fn(u8) + Send + Sync),
     ) -> Result<(), Failure> {
+        self.convert_onto(from, format, to, None, progress).await
+    }
+
+    /// As [`Tool::convert`]; with a `backing` that `from` has too only what differs from it is copied.
+    pub(super) async fn convert_onto(
+        &self,
+        from: &Path,
+        format: Format,
+        to: &Path,
+        backing: Option<&Backing>,
+        progress: &(dyn Fn(u8) + Send + Sync),
+    ) -> Result<(), Failure> {
         self.own(to).await?;
         let mut arguments: Vec<OsString> =
             ["convert", "-p", "-f", format.driver(), "-O", "qcow2"].map(OsString::from).into();
+        if let Some(backing) = backing {
+            arguments.extend(["-F".into(), backing.format().into(), "-B".into(), OsString::from(&backing.relative)]);
+        }
         arguments.extend([from.into(), to.into()]);
         self.run(arguments, progress).await?;
         let to = to.to_owned();

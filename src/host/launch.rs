@@ -153,6 +153,7 @@ pub(super) async fn launch(
         qemu_version: facts.version.clone(),
         last_migration: None,
         network: spawned.as_ref().map(|spawned| spawned.recorded().clone()),
+        frozen: None,
         target: None,
     };
     let mut network = None;

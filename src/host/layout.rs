@@ -125,14 +125,13 @@ impl Layout {
             }
             make_dir(dir)?;
         }
-        let kinds = [VolumeKind::Disk, VolumeKind::Image].map(|kind| layout.volumes.join(kind_name(kind)));
-        let [disks, images] = &kinds;
-        for dir in [&layout.machines, &layout.volumes, &layout.runs, disks, images] {
+        let kinds = KINDS.map(|kind| layout.volumes.join(kind_name(kind)));
+        for dir in [&layout.machines, &layout.volumes, &layout.runs].into_iter().chain(&kinds) {
             make_dir(dir)?;
         }
         if matches!(layout.isolation, Isolation::Unprivileged { .. }) {
-            let own = [&paths.state, &paths.runtime, &layout.machines, &layout.volumes, &layout.runs, disks, images];
-            for dir in own {
+            let own = [&paths.state, &paths.runtime, &layout.machines, &layout.volumes, &layout.runs];
+            for dir in own.into_iter().chain(&kinds) {
                 layout.isolation.share(dir)?;
             }
         }
@@ -176,16 +175,21 @@ impl Layout {
 
     /// All volume directories.
     pub(super) fn volume_dirs(&self) -> io::Result<Vec<PathBuf>> {
-        let mut dirs = list(&self.volumes.join(kind_name(VolumeKind::Disk)))?;
-        dirs.extend(list(&self.volumes.join(kind_name(VolumeKind::Image)))?);
+        let mut dirs = Vec::new();
+        for kind in KINDS {
+            dirs.extend(list(&self.volumes.join(kind_name(kind)))?);
+        }
         Ok(dirs)
     }
 }
+
+const KINDS: [VolumeKind; 3] = [VolumeKind::Disk, VolumeKind::Image, VolumeKind::Snapshot];
 
 fn kind_name(kind: VolumeKind) -> &'static str {
     match kind {
         VolumeKind::Disk => "disk",
         VolumeKind::Image => "image",
+        VolumeKind::Snapshot => "snapshot",
     }
 }
 

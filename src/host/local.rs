@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use parking_lot::RwLock;
@@ -19,10 +20,10 @@ use super::disk_image::Tool;
 use super::forward::{self, ForwardError, PortStream};
 use super::hotplug;
 use super::layout::{self, Isolation, Layout};
-use super::machine::{Beginning, Machine};
+use super::machine::{Beginning, Command, Machine, OFF};
 use super::probe;
 use super::record::{self, Record, Stage};
-use super::spec::{MachineId, VolumeId, VolumeKind, VolumeRequest};
+use super::spec::{MachineId, SnapshotOf, VolumeId, VolumeKind, VolumeRequest};
 use super::upload::UploadFailure;
 use super::volumes::Volumes;
 use super::{Denied, Host, HostEvent, MachineState, NodeFacts, Observation, SerialAttachment, Step, VolumeState};
@@ -66,8 +67,8 @@ pub enum HostError {
 
 /// This computer. Cheap to share; all work happens in tasks of the runtime in which it was opened.
 pub struct LocalHost {
-    context: Arc<Context>,
-    machines: RwLock<HashMap<MachineId, Arc<Machine>>>,
+    pub(super) context: Arc<Context>,
+    pub(super) machines: RwLock<HashMap<MachineId, Arc<Machine>>>,
     facts: NodeFacts,
     runtime: tokio::runtime::Handle,
 }
@@ -94,6 +95,7 @@ impl LocalHost {
         let host = Self { context: Arc::new(context), machines: RwLock::default(), facts, runtime };
         host.adopt().await.map_err(&unusable)?;
         host.context.volumes.resume();
+        host.take_up_copies();
         Ok(Arc::new(host))
     }
 
@@ -141,7 +143,7 @@ impl LocalHost {
         Ok(())
     }
 
-    fn machine(&self, id: &MachineId) -> Option<Arc<Machine>> {
+    pub(super) fn machine(&self, id: &MachineId) -> Option<Arc<Machine>> {
         self.machines.read().get(id).cloned()
     }
 
@@ -201,6 +203,9 @@ impl LocalHost {
         let bytes = bytes.next_multiple_of(512);
         if bytes < content.info.virtual_size {
             return Err("a disk cannot be made smaller".into());
+        }
+        if self.is_copied(id) {
+            return Err("the disk is being copied".into());
         }
         if bytes > content.info.virtual_size {
             let online = self.machines.read().values().find_map(|machine| {
@@ -301,6 +306,11 @@ impl Host for LocalHost {
     }
 
     fn submit(&self, id: &MachineId, step: Step) -> Result<(), Denied> {
+        if matches!(step, Step::Migrate { .. } | Step::Detach { .. }) && self.copies_of(id) {
+            return Err(Denied {
+                reason: "a snapshot of the machine is being taken: try again when it is done".into(),
+            });
+        }
         match self.machine(id) {
             Some(machine) => machine.submit(&self.context, step),
             None if matches!(step, Step::Start { .. }) => self.machine_or_new(id)?.submit(&self.context, step),
@@ -338,7 +348,24 @@ impl Host for LocalHost {
 
     fn delete_volume(&self, id: &VolumeId) -> BoxFuture<'_, Result<(), String>> {
         let id = id.clone();
-        Box::pin(async move { self.context.volumes.delete(&id).await })
+        Box::pin(async move {
+            self.end_copy(&id).await;
+            self.context.volumes.delete(&id).await
+        })
+    }
+
+    fn snapshot(&self, wanted: Vec<SnapshotOf>) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async move { self.take_snapshots(&wanted).await })
+    }
+
+    fn freeze(&self, id: &MachineId, timeout: Duration) -> BoxFuture<'_, Result<(), String>> {
+        let machine = self.machine(id);
+        Box::pin(async move { machine.ok_or(OFF)?.ask(|done| Command::Freeze { timeout, done }).await })
+    }
+
+    fn thaw(&self, id: &MachineId) -> BoxFuture<'_, Result<(), String>> {
+        let machine = self.machine(id);
+        Box::pin(async move { machine.ok_or(OFF)?.ask(|done| Command::Thaw { done: Some(done) }).await })
     }
 
     fn volumes(&self) -> Vec<VolumeId> {

@@ -19,10 +19,12 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
+use super::backup::DiskCopy;
 use super::context::Context;
 use super::launch::Running;
 use super::qmp::Qmp;
@@ -63,7 +65,36 @@ pub(super) struct Shared {
 pub(super) enum Command {
     Step(Step),
     Forget(oneshot::Sender<io::Result<()>>),
+    /// Begin to copy disks, all at one moment.
+    Copy {
+        copies: Vec<DiskCopy>,
+        done: Done,
+    },
+    /// Freeze the guest's file systems for at most so long.
+    Freeze {
+        timeout: Duration,
+        done: Done,
+    },
+    /// The agent has answered, or has not.
+    Frozen {
+        outcome: io::Result<()>,
+        done: Done,
+    },
+    Thaw {
+        done: Option<Done>,
+    },
+    /// The agent has answered, or has not.
+    Thawed {
+        outcome: io::Result<()>,
+        done: Option<Done>,
+    },
 }
+
+/// Who waits for something to be done; the error is in words for a user.
+pub(super) type Done = oneshot::Sender<Result<(), String>>;
+
+/// Said of what needs a running guest.
+pub(super) const OFF: &str = "the machine is off";
 
 /// How a machine's task begins.
 pub(super) enum Beginning {
@@ -96,7 +127,7 @@ impl Machine {
         };
         let machine =
             Arc::new(Self { id: record.id.clone(), shared: Mutex::new(shared), commands, console: OnceLock::new() });
-        let task = Task { context: context.clone(), machine: machine.clone(), queue, record };
+        let task = Task { context: context.clone(), machine: machine.clone(), queue, record, thaw_at: None };
         (machine, task)
     }
 
@@ -143,6 +174,9 @@ impl Machine {
             return Err(Denied { reason: "the machine is being removed".into() });
         }
         let phase = admit(shared.phase, StepKind::of(&step))?;
+        if matches!(step, Step::Migrate { .. }) && shared.observation.frozen.is_some() {
+            return Err(Denied { reason: "the guest's file systems are frozen".into() });
+        }
         let changed = phase != shared.phase;
         shared.phase = phase;
         match &step {
@@ -165,6 +199,20 @@ impl Machine {
             context.announce(&self.id);
         }
         Ok(())
+    }
+
+    /// Tells the task something, from a task beside it.
+    pub(super) fn tell(&self, command: Command) {
+        // The task ends only after `forgotten` is set; then nobody wants to know.
+        let _ = self.commands.send(command);
+    }
+
+    /// Has the task do something and waits for it.
+    pub(super) async fn ask(&self, command: impl FnOnce(Done) -> Command) -> Result<(), String> {
+        let (done, finished) = oneshot::channel();
+        self.tell(command(done));
+        // Dropped unanswered where there is no guest.
+        finished.await.unwrap_or_else(|_| Err(OFF.to_owned()))
     }
 
     /// Removes every trace. See [`super::Host::forget`].

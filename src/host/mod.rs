@@ -11,6 +11,7 @@ use tokio::sync::broadcast;
 
 mod adopt;
 mod agent;
+mod backup;
 mod cgroup;
 mod command_line;
 mod context;
@@ -18,6 +19,7 @@ mod cpu;
 mod disk_image;
 mod fetch;
 mod forward;
+mod freeze;
 mod hotplug;
 mod import;
 mod launch;
@@ -77,6 +79,8 @@ pub struct Observation {
     pub devices: Vec<AttachedDevice>,
     /// The guest agent's port is open.
     pub agent_connected: bool,
+    /// The guest's file systems are frozen, since then.
+    pub frozen: Option<jiff::Timestamp>,
     /// What the guest agent says of the guest's system, by the names of `status.guestOSInfo`; empty if there is no
     /// agent or it has not answered yet. Harmless to print.
     pub guest_os: std::collections::BTreeMap<String, String>,
@@ -106,6 +110,7 @@ impl Observation {
             pid: None,
             devices: Vec::new(),
             agent_connected: false,
+            frozen: None,
             guest_os: Default::default(),
             device_errors: Vec::new(),
             migration: None,
@@ -450,6 +455,21 @@ pub trait Host: Send + Sync + 'static {
 
     /// Removes a volume and stops a job that makes it. Fine if there is none.
     fn delete_volume(&self, id: &VolumeId) -> BoxFuture<'_, Result<(), String>>;
+
+    /// Takes snapshots of disks, all of one moment: of disks at rest, and of disks that one running machine has, whose
+    /// guest goes on. Returns when that moment is over; the copying goes on and shows in the states of the snapshots'
+    /// volumes. What is there or being made already is left alone. Failing, it leaves nothing behind: the volumes
+    /// are [`VolumeState::Failed`] or absent.
+    fn snapshot(&self, wanted: Vec<SnapshotOf>) -> BoxFuture<'_, Result<(), String>>;
+
+    /// Freezes the file systems of a running guest through its agent, for at most `timeout` (then they are thawed by
+    /// themselves, also by a later daemon); once more before that: from now on so long. Shows in
+    /// [`Observation::frozen`]. Fails if there is no agent or it does not freeze; then nothing stays frozen.
+    fn freeze(&self, id: &MachineId, timeout: Duration) -> BoxFuture<'_, Result<(), String>>;
+
+    /// Thaws the file systems of a running guest. Fine if none are frozen. If the agent fails, it is tried again
+    /// until it does not.
+    fn thaw(&self, id: &MachineId) -> BoxFuture<'_, Result<(), String>>;
 
     /// All volumes, to find those whose object is gone.
     fn volumes(&self) -> Vec<VolumeId>;

@@ -84,6 +84,9 @@ pub(super) struct Instance {
     /// Its network, if that is a process of its own.
     #[serde(default)]
     pub(super) network: Option<NetworkInstance>,
+    /// The guest's file systems are, or may be, frozen.
+    #[serde(default)]
+    pub(super) frozen: Option<Frozen>,
     /// The QEMU that is to take the guest over, while a migration is under way: it may have done so when a later
     /// daemon looks.
     #[serde(default)]
@@ -112,6 +115,16 @@ pub(super) struct NetworkInstance {
 pub(super) struct Stop {
     /// When the power is cut.
     pub(super) deadline: jiff::Timestamp,
+}
+
+/// File systems that are frozen or about to be.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Frozen {
+    /// When the agent said so.
+    pub(super) since: Option<jiff::Timestamp>,
+    /// When they are thawed at the latest.
+    pub(super) until: jiff::Timestamp,
 }
 
 /// A block device of a running QEMU.
@@ -204,6 +217,7 @@ mod tests {
                     netdev: "{}".into(),
                     name: "net-m".into(),
                 }),
+                frozen: Some(Frozen { since: None, until: jiff::Timestamp::UNIX_EPOCH }),
                 target: None,
             })),
         };

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct MachineId(pub String);
 
-/// Disk or image.
+/// Disk, image or snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VolumeKind {
@@ -15,14 +15,16 @@ pub enum VolumeKind {
     Disk,
     /// Read-only base, shared.
     Image,
+    /// A disk as it was at one moment: read-only, shared.
+    Snapshot,
 }
 
 /// Identity of a volume: kind and the UID of its object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct VolumeId {
-    /// Disk or image.
+    /// Disk, image or snapshot.
     pub kind: VolumeKind,
-    /// UID of the VirtualDisk, VirtualImage or ClusterVirtualImage.
+    /// UID of the VirtualDisk, VirtualImage, ClusterVirtualImage or VirtualDiskSnapshot.
     pub uid: String,
 }
 
@@ -53,9 +55,26 @@ pub enum VolumeSource {
     },
     /// Content comes by `LocalHost::receive_upload` under the token of [`super::VolumeState::WaitingForUpload`].
     Upload,
-    /// From another volume: a disk made from an image is a copy-on-write overlay, an image made from anything is
-    /// a full copy.
+    /// From another volume: a disk made from an image or a snapshot is a copy-on-write overlay, a snapshot of a disk
+    /// shares the disk's base, an image made from anything is a full copy. A disk must be at rest meanwhile.
     Volume(VolumeId),
+    /// From a disk that a running machine has, as of the moment of [`super::Host::snapshot`], which alone makes such
+    /// volumes.
+    Running {
+        /// The disk.
+        disk: VolumeId,
+        /// The machine whose QEMU copies it.
+        machine: MachineId,
+    },
+}
+
+/// A snapshot to be taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotOf {
+    /// The disk.
+    pub disk: VolumeId,
+    /// What is made.
+    pub snapshot: VolumeId,
 }
 
 /// A complete machine.

@@ -32,6 +32,8 @@ pub(super) struct Task {
     pub(super) machine: Arc<Machine>,
     pub(super) queue: mpsc::UnboundedReceiver<Command>,
     pub(super) record: Record,
+    /// When the guest's file systems are to be thawed.
+    pub(super) thaw_at: Option<Instant>,
 }
 
 impl Task {
@@ -43,8 +45,13 @@ impl Task {
         while let Some(command) = self.queue.recv().await {
             match command {
                 Command::Step(Step::Start { spec, note }) => self.start(&spec, note).await,
-                // Accepted while the machine was on, and overtaken by its end.
-                Command::Step(_) => {}
+                // Accepted while the machine was on, and overtaken by its end. Whoever waits is told by the drop.
+                Command::Step(_)
+                | Command::Copy { .. }
+                | Command::Freeze { .. }
+                | Command::Frozen { .. }
+                | Command::Thaw { .. }
+                | Command::Thawed { .. } => {}
                 Command::Forget(done) => {
                     if let Some(console) = self.machine.console_if_open() {
                         console.close();
@@ -86,6 +93,7 @@ impl Task {
 
     /// Watches a QEMU until it is gone, then tidies up.
     async fn live(&mut self, mut running: Running) {
+        self.thaw_at = running.instance.frozen.map(|frozen| Instant::now() + left(frozen.until));
         self.show(&running);
         self.ask_agent(&running);
         let reason = self.supervise(&mut running).await;
@@ -120,6 +128,7 @@ impl Task {
         observation.pid = Some(running.instance.pid);
         observation.devices = running.instance.devices.iter().map(record::InstanceDevice::attached).collect();
         observation.agent_connected = running.agent_connected;
+        observation.frozen = running.instance.frozen.and_then(|frozen| frozen.since);
         observation.last_migration = running.instance.last_migration.clone();
         observation.qemu_version = running.instance.qemu_version.clone();
         observation.network_problem = running.network.as_ref().and_then(Network::problem);
@@ -209,12 +218,7 @@ impl Task {
             power_cut(running).await;
             return EndReason::Requested;
         }
-        let now = jiff::Timestamp::now();
-        let mut cut_at = running
-            .instance
-            .stop
-            .as_ref()
-            .map(|stop| Instant::now() + Duration::try_from(stop.deadline.duration_since(now)).unwrap_or_default());
+        let mut cut_at = running.instance.stop.as_ref().map(|stop| Instant::now() + left(stop.deadline));
         let mut press_at = cut_at.map(|_| Instant::now());
         loop {
             tokio::select! {
@@ -240,6 +244,10 @@ impl Task {
                         if let Some(migration) = &mut running.migration {
                             migration.cancel(&running.qmp).await;
                         }
+                        if running.instance.frozen.is_some() {
+                            // A guest that cannot write cannot shut down.
+                            self.thaw(running, None);
+                        }
                         let deadline = Instant::now() + grace;
                         cut_at = Some(cut_at.map_or(deadline, |earlier| earlier.min(deadline)));
                         press_at = Some(Instant::now());
@@ -248,6 +256,14 @@ impl Task {
                         self.save_instance(running).await;
                     }
                     Some(Command::Step(step)) => self.change(running, step).await,
+                    Some(Command::Copy { copies, done }) => {
+                        // Nobody may wait any more.
+                        let _ = done.send(self.copy(running, &copies).await);
+                    }
+                    Some(Command::Freeze { timeout, done }) => self.freeze(running, timeout, done).await,
+                    Some(Command::Frozen { outcome, done }) => self.frozen(running, outcome, done).await,
+                    Some(Command::Thaw { done }) => self.thaw(running, done),
+                    Some(Command::Thawed { outcome, done }) => self.thawed(running, outcome, done).await,
                     Some(Command::Forget(done)) => {
                         let busy = io::Error::new(io::ErrorKind::ResourceBusy, "the machine is still on");
                         let _ = done.send(Err(busy));
@@ -259,6 +275,7 @@ impl Task {
                 () = at(running.migration.as_ref().map(|migration| migration.next_look)) => {
                     self.look_at_migration(running).await;
                 }
+                () = at(self.thaw_at) => self.thaw(running, None),
                 () = at(press_at) => {
                     press_at = Some(Instant::now() + PRESS_AGAIN);
                     if let Err(error) = running.qmp.execute("system_powerdown", Value::Null).await {
@@ -432,6 +449,11 @@ pub(super) async fn power_cut(running: &mut Running) {
 async fn kill(process: &mut Process) {
     process.kill();
     process.ended().await;
+}
+
+/// Time until a moment of the wall clock.
+fn left(until: jiff::Timestamp) -> Duration {
+    Duration::try_from(until.duration_since(jiff::Timestamp::now())).unwrap_or_default()
 }
 
 async fn at(deadline: Option<Instant>) {

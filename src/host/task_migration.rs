@@ -34,6 +34,10 @@ impl Task {
             let detail = "the machine was started by an older vmdeck".to_owned();
             return self.migration_over(running, &view, MigrationOutcome::Failed { detail }).await;
         }
+        if super::backup::is_copying(&running.qmp).await {
+            let detail = "a snapshot of the machine is being taken".to_owned();
+            return self.migration_over(running, &view, MigrationOutcome::Failed { detail }).await;
+        }
         let mut outgoing = match migrate::begin(&self.context, &self.record, running, view.clone()).await {
             Ok(outgoing) => outgoing,
             Err(detail) => return self.migration_over(running, &view, MigrationOutcome::Failed { detail }).await,

@@ -45,10 +45,16 @@ impl Failure {
         Self { kind, detail }
     }
 
-    fn new(kind: VolumeFailure, detail: impl Into<String>) -> Self {
+    pub(super) fn new(kind: VolumeFailure, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into() }
     }
 }
+
+/// What is to become the data file, in the volume's directory.
+pub(super) const NEW: &str = "data.new";
+
+/// Files behind a disk from which on another layer is not put on top: a disk made from such a snapshot is a full copy.
+const LAYERS: usize = 8;
 
 /// Makes the volume's data file in `dir`.
 pub(super) async fn make(
@@ -57,25 +63,34 @@ pub(super) async fn make(
     dir: &Path,
     report: &Report,
 ) -> Result<Content, Failure> {
-    let new = dir.join("data.new");
+    let new = dir.join(NEW);
     let job = Job { volumes, record, dir, new: &new, report };
     let content = match &record.request.source {
         VolumeSource::Blank => job.blank().await?,
         VolumeSource::Volume(source) => job.copy(source).await?,
         VolumeSource::Http { url, ca_bundle } => job.download(url, ca_bundle.as_deref()).await?,
         VolumeSource::Upload => job.receive().await?,
+        VolumeSource::Running { .. } => {
+            // What is asked for is a moment that is over.
+            return Err(Failure::new(VolumeFailure::Other, "the snapshot was not begun"));
+        }
     };
-    let (data, kind, layout) = (dir.join(DATA), record.id.kind, volumes.layout.clone());
+    put_in_place(volumes, record.id.kind, dir).await?;
+    Ok(content)
+}
+
+/// The finished new file becomes the volume's data.
+pub(super) async fn put_in_place(volumes: &Volumes, kind: VolumeKind, dir: &Path) -> Result<(), Failure> {
+    let (new, data, layout) = (dir.join(NEW), dir.join(DATA), volumes.layout.clone());
     blocking(move || {
         match kind {
-            VolumeKind::Image => layout.isolation.share(&new)?,
+            VolumeKind::Image | VolumeKind::Snapshot => layout.isolation.share(&new)?,
             VolumeKind::Disk => layout.isolation.give(&new)?,
         }
         std::fs::rename(&new, &data)
     })
     .await
-    .map_err(|error| Failure::io("cannot put the volume in place", &error))?;
-    Ok(content)
+    .map_err(|error| Failure::io("cannot put the volume in place", &error))
 }
 
 /// One volume in the making.
@@ -109,10 +124,13 @@ impl Job<'_> {
         }
         let size = wanted_size(self.record.request.size, base.info.virtual_size)?;
         let file = self.volumes.data(source);
-        if disk && source.kind == VolumeKind::Image {
-            // Relative, so that the state directory may move.
-            let relative = relative_data(&self.volumes.data(&self.record.id), &file);
-            self.volumes.tool.overlay(self.new, &relative, base.raw, size).await?;
+        if self.record.id.kind == VolumeKind::Snapshot {
+            return self.keep(&file, base).await;
+        }
+        let deep = self.volumes.layers(source).is_ok_and(|layers| layers.len() >= LAYERS);
+        if disk && source.kind != VolumeKind::Disk && !deep {
+            let backing = self.volumes.backing(&self.record.id, source)?;
+            self.volumes.tool.overlay(self.new, &backing, size).await?;
             return self.done(Format::Qcow2, false, size, Some(source.clone())).await;
         }
         if base.raw {
@@ -128,6 +146,23 @@ impl Job<'_> {
             self.volumes.tool.resize(self.new, size).await?;
         }
         self.done(Format::Qcow2, false, size, None).await
+    }
+
+    /// A disk at rest as it is now: shares the disk's base, and where the file system can, its blocks.
+    async fn keep(&self, file: &Path, base: Content) -> Result<Content, Failure> {
+        let (from, to) = (file.to_owned(), self.new.to_owned());
+        let shared = blocking(move || share_blocks(&from, &to))
+            .await
+            .map_err(|error| Failure::io("cannot copy the disk", &error))?;
+        if !shared {
+            let report = |percent: u8| self.report.working(Some(percent.min(99)), None);
+            let backing = match &base.base {
+                Some(id) => Some(self.volumes.backing(&self.record.id, id)?),
+                None => None,
+            };
+            self.volumes.tool.convert_onto(file, Format::Qcow2, self.new, backing.as_ref(), &report).await?;
+        }
+        self.done(Format::Qcow2, false, base.info.virtual_size, base.base).await
     }
 
     /// Facts of the finished file.
@@ -148,6 +183,16 @@ impl Job<'_> {
         };
         Ok(Content { info, raw, base })
     }
+}
+
+/// Makes `to` a copy of `from` that shares its blocks; false if the file system cannot do that.
+fn share_blocks(from: &Path, to: &Path) -> io::Result<bool> {
+    let (source, target) = (std::fs::File::open(from)?, super::layout::private_file(to)?);
+    if rustix::fs::ioctl_ficlone(&target, &source).is_err() {
+        return Ok(false);
+    }
+    target.sync_all()?;
+    Ok(true)
 }
 
 /// Bytes that a file takes on the disk.
@@ -181,7 +226,7 @@ fn quantity(bytes: u64) -> String {
 }
 
 /// Path from one volume's data file to another's: both lie three levels below the same directory.
-fn relative_data(from: &Path, to: &Path) -> PathBuf {
+pub(super) fn relative_data(from: &Path, to: &Path) -> PathBuf {
     let tail = |path: &Path| -> Vec<std::ffi::OsString> {
         let parts: Vec<_> = path.iter().collect();
         parts[parts.len().saturating_sub(3)..].iter().map(|part| (*part).to_owned()).collect()

@@ -13,7 +13,7 @@ use tokio::sync::broadcast;
 
 use super::command_line::Layer;
 use super::context::blocking;
-use super::disk_image::Tool;
+use super::disk_image::{Backing, Tool};
 use super::layout::{self, Layout};
 use super::spec::{VolumeId, VolumeRequest, VolumeSource};
 use super::volume_job::{self, Failure};
@@ -131,11 +131,13 @@ impl Volumes {
         }))
     }
 
-    /// Starts the jobs that an earlier daemon did not finish. An upload waits again under the same token.
+    /// Starts the jobs that an earlier daemon did not finish. An upload waits again under the same token. Copies that
+    /// a machine's QEMU makes are taken up with the machine.
     pub(super) fn resume(self: &Arc<Self>) {
         let mut unfinished = Vec::new();
         for (id, entry) in self.entries.lock().iter() {
-            if entry.record.stage == VolumeStage::Making && !entry.record.orphaned {
+            let running = matches!(entry.record.request.source, VolumeSource::Running { .. });
+            if entry.record.stage == VolumeStage::Making && !entry.record.orphaned && !running {
                 unfinished.push(id.clone());
             }
         }
@@ -160,19 +162,31 @@ impl Volumes {
 
     /// See [`super::Host::create_volume`].
     pub(super) fn create(self: &Arc<Self>, id: &VolumeId, request: VolumeRequest) {
-        {
-            let mut entries = self.entries.lock();
-            if let Some(entry) = entries.get(id)
-                && !matches!(entry.record.stage, VolumeStage::Failed { .. })
-            {
-                return;
-            }
-            let token = matches!(request.source, VolumeSource::Upload).then(super::upload::new_token);
-            let record = VolumeRecord { id: id.clone(), request, token, stage: VolumeStage::Making, orphaned: false };
-            let state = VolumeState::Working { progress: None, bytes_per_second: None };
-            entries.insert(id.clone(), Entry { record, state, job: None, generation: 0 });
+        if self.note(id, request) {
+            self.start_job(id);
         }
-        self.start_job(id);
+    }
+
+    /// Notes a volume to be made; false if it is there or being made.
+    pub(super) fn note(&self, id: &VolumeId, request: VolumeRequest) -> bool {
+        let mut entries = self.entries.lock();
+        if let Some(entry) = entries.get(id)
+            && !matches!(entry.record.stage, VolumeStage::Failed { .. })
+        {
+            return false;
+        }
+        let token = matches!(request.source, VolumeSource::Upload).then(super::upload::new_token);
+        let record = VolumeRecord { id: id.clone(), request, token, stage: VolumeStage::Making, orphaned: false };
+        let state = VolumeState::Working { progress: None, bytes_per_second: None };
+        entries.insert(id.clone(), Entry { record, state, job: None, generation: self.next_generation() });
+        true
+    }
+
+    /// Volumes in the making, with their sources.
+    pub(super) fn making(&self) -> Vec<(VolumeId, VolumeSource)> {
+        let entries = self.entries.lock();
+        let making = entries.values().filter(|e| e.record.stage == VolumeStage::Making && !e.record.orphaned);
+        making.map(|entry| (entry.record.id.clone(), entry.record.request.source.clone())).collect()
     }
 
     fn next_generation(&self) -> u64 {
@@ -180,26 +194,53 @@ impl Volumes {
     }
 
     fn start_job(self: &Arc<Self>, id: &VolumeId) {
+        self.attend(id, async |volumes, record, report| {
+            let dir = volumes.fresh_dir(&record).await?;
+            volume_job::make(&volumes, &record, &dir, &report).await
+        });
+    }
+
+    /// Has a noted volume made by `work`, and writes down how it ended.
+    pub(super) fn attend<W, F>(self: &Arc<Self>, id: &VolumeId, work: W)
+    where
+        W: FnOnce(Arc<Self>, VolumeRecord, Report) -> F,
+        F: Future<Output = Result<Content, Failure>> + Send + 'static,
+    {
         let mut entries = self.entries.lock();
         let Some(entry) = entries.get_mut(id) else { return };
         entry.generation = self.next_generation();
         let (volumes, record, generation) = (self.clone(), entry.record.clone(), entry.generation);
+        let report = Report { volumes: self.clone(), id: id.clone(), generation, last: Mutex::new(None) };
+        let work = work(self.clone(), record.clone(), report);
         let job = self.runtime.spawn(async move {
-            let made = volumes.run_job(&record, generation).await;
+            let made = work.await;
             volumes.finish_job(record, generation, made).await;
         });
         entry.job = Some(job.abort_handle());
     }
 
-    async fn run_job(self: &Arc<Self>, record: &VolumeRecord, generation: u64) -> Result<Content, Failure> {
+    /// Writes down that a noted volume cannot be made.
+    pub(super) async fn fail(&self, id: &VolumeId, failure: Failure) {
+        let Some((record, generation)) =
+            self.entries.lock().get(id).map(|entry| (entry.record.clone(), entry.generation))
+        else {
+            return;
+        };
+        self.finish_job(record, generation, Err(failure)).await;
+    }
+
+    /// The record of a noted volume.
+    pub(super) fn record(&self, id: &VolumeId) -> Option<VolumeRecord> {
+        self.entries.lock().get(id).map(|entry| entry.record.clone())
+    }
+
+    /// An empty directory with the volume's record.
+    pub(super) async fn fresh_dir(&self, record: &VolumeRecord) -> Result<PathBuf, Failure> {
         let dir = self.layout.volume(&record.id);
         let (layout, fresh, written) = (self.layout.clone(), dir.clone(), record.clone());
         blocking(move || {
             // Leftovers of a job that was interrupted.
-            match std::fs::remove_dir_all(&fresh) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+            remove(&fresh)?;
             layout::make_dir(&fresh)?;
             if matches!(layout.isolation, layout::Isolation::Unprivileged { .. }) {
                 layout.isolation.share(&fresh)?;
@@ -208,8 +249,7 @@ impl Volumes {
         })
         .await
         .map_err(|error| Failure::io("cannot make the volume's directory", &error))?;
-        let report = Report { volumes: self.clone(), id: record.id.clone(), generation, last: Mutex::new(None) };
-        volume_job::make(self, record, &dir, &report).await
+        Ok(dir)
     }
 
     /// Writes down how a job ended. After a failure only the record stays.
@@ -224,7 +264,7 @@ impl Volumes {
             let record = record.clone();
             blocking(move || {
                 if !matches!(record.stage, VolumeStage::Ready(_)) {
-                    std::fs::remove_dir_all(&dir)?;
+                    remove(&dir)?;
                     layout::make_dir(&dir)?;
                 }
                 write(&dir, &record)
@@ -251,6 +291,12 @@ impl Volumes {
         self.announce(&record.id);
         if let Some(token) = &record.token {
             self.uploads.finished(token, outcome.as_ref().copied());
+        }
+        // What it was made from may have been deleted meanwhile.
+        let gone = collect(&mut self.entries.lock());
+        let dirs: Vec<PathBuf> = gone.iter().map(|id| self.layout.volume(id)).collect();
+        if let Err(error) = blocking(move || dirs.iter().try_for_each(|dir| remove(dir))).await {
+            tracing::warn!(%error, "cannot remove a deleted volume");
         }
     }
 
@@ -281,6 +327,16 @@ impl Volumes {
             next = content.base;
         }
         Ok(layers)
+    }
+
+    /// `base` as what the file of the volume `of` is based on.
+    pub(super) fn backing(&self, of: &VolumeId, base: &VolumeId) -> Result<Backing, Failure> {
+        let content = self.content(base).ok_or_else(|| {
+            Failure::new(VolumeFailure::Source, "the image or snapshot that the disk is based on is gone")
+        })?;
+        // Relative, so that the state directory may move.
+        let relative = volume_job::relative_data(&self.data(of), &self.data(base));
+        Ok(Backing { relative, raw: content.raw })
     }
 
     /// A volume's data file.
@@ -328,13 +384,7 @@ impl Volumes {
             if !removed.contains(&dir) {
                 write(&dir, &hidden)?;
             }
-            for dir in &removed {
-                match std::fs::remove_dir_all(dir) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    _ => {}
-                }
-            }
-            Ok(())
+            removed.iter().try_for_each(|dir| remove(dir))
         })
         .await
         .map_err(|error| format!("cannot remove the volume: {error}"))?;
@@ -353,7 +403,7 @@ fn collect(entries: &mut HashMap<VolumeId, Entry>) -> Vec<VolumeId> {
                 VolumeStage::Ready(content) => content.base.clone(),
                 // A job may be about to be based on it.
                 VolumeStage::Making if !entry.record.orphaned => match &entry.record.request.source {
-                    VolumeSource::Volume(base) => Some(base.clone()),
+                    VolumeSource::Volume(base) | VolumeSource::Running { disk: base, .. } => Some(base.clone()),
                     _ => None,
                 },
                 VolumeStage::Making | VolumeStage::Failed { .. } => None,
@@ -407,6 +457,13 @@ impl Report {
             *last = Some(Instant::now());
         }
         self.show(VolumeState::Working { progress, bytes_per_second });
+    }
+}
+
+fn remove(dir: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -107,11 +107,13 @@ pub(in crate::host) fn nodes(device: &BlockDevice, layers: &[Layer]) -> Vec<Valu
     nodes
 }
 
-fn node_name(id: &str, depth: usize) -> String {
+/// Name of the node of the file `depth` files below the top of a device.
+pub(in crate::host) fn node_name(id: &str, depth: usize) -> String {
     if depth == 0 { id.to_owned() } else { format!("{id}.b{depth}") }
 }
 
 /// Names of a device's nodes in the order in which they can be removed (the top first).
+/// Name of the node of the file `depth` files below the top of a device.
 pub(in crate::host) fn node_names(device_id: &str, layers: usize) -> Vec<String> {
     let id = qemu_id(device_id);
     (0..layers)

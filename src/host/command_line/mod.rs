@@ -11,7 +11,7 @@ use crate::host::spec::{CpuModel, Firmware, MachineSpec, OsType};
 
 mod disks;
 
-pub(super) use disks::{can_hotplug, device_id, hotplug_device, node_names, nodes, qemu_id};
+pub(super) use disks::{can_hotplug, device_id, hotplug_device, node_name, node_names, nodes, qemu_id};
 
 /// Written to QEMU's log when the guest powers itself off, not when it reboots.
 pub(super) const SHUTDOWN_TRACE: &str = "qemu_system_shutdown_request reason=6";
@@ -314,7 +314,7 @@ fn safe_word(word: &str) -> String {
 }
 
 /// QEMU takes paths as text; the state directory's name is checked to be UTF-8 when the host is opened.
-fn path_text(path: &Path) -> String {
+pub(super) fn path_text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
