@@ -103,7 +103,7 @@ watched!(namespaced VirtualDisk, Disk, this => {
         .and_then(|r| match r.kind {
             DiskSourceKind::VirtualImage => Some(Key::new(Kind::Image, &ns, &r.name)),
             DiskSourceKind::ClusterVirtualImage => Some(Key::new(Kind::ClusterImage, "", &r.name)),
-            DiskSourceKind::VirtualDiskSnapshot => None,
+            DiskSourceKind::VirtualDiskSnapshot => Some(Key::new(Kind::DiskSnapshot, &ns, &r.name)),
         })
         .into_iter()
         .collect()
@@ -111,9 +111,16 @@ watched!(namespaced VirtualDisk, Disk, this => {
 watched!(namespaced VirtualImage, Image, this => image_links(&namespace(this), &this.spec.data_source));
 watched!(cluster ClusterVirtualImage, ClusterImage, this => image_links("", &this.spec.data_source));
 watched!(cluster VirtualMachineClass, Class, _this => vec![]);
-// Nothing is done for these yet, so nothing else has to wake them.
-watched!(namespaced VirtualDiskSnapshot, DiskSnapshot, _this => vec![]);
-watched!(namespaced VirtualMachineSnapshot, MachineSnapshot, _this => vec![]);
+watched!(namespaced VirtualDiskSnapshot, DiskSnapshot, this => {
+    let ns = namespace(this);
+    let of_machine = this.owner_references().iter().filter(|o| o.kind == "VirtualMachineSnapshot");
+    let mut links: Vec<Key> = of_machine.map(|o| Key::new(Kind::MachineSnapshot, &ns, &o.name)).collect();
+    links.push(Key::new(Kind::Disk, &ns, &this.spec.virtual_disk_name));
+    links
+});
+watched!(namespaced VirtualMachineSnapshot, MachineSnapshot, this => {
+    vec![Key::new(Kind::Machine, &namespace(this), &this.spec.virtual_machine_name)]
+});
 watched!(namespaced VirtualMachineSnapshotOperation, SnapshotOperation, this => {
     let ns = namespace(this);
     let mut links = vec![Key::new(Kind::MachineSnapshot, &ns, &this.spec.virtual_machine_snapshot_name)];
@@ -224,7 +231,7 @@ fn image_links(own_namespace: &str, source: &ImageDataSource) -> Vec<Key> {
         SourceKind::ClusterVirtualImage => vec![Key::new(Kind::ClusterImage, "", &r.name)],
         SourceKind::VirtualImage => vec![Key::new(Kind::Image, ns, &r.name)],
         SourceKind::VirtualDisk => vec![Key::new(Kind::Disk, ns, &r.name)],
-        SourceKind::VirtualDiskSnapshot => vec![],
+        SourceKind::VirtualDiskSnapshot => vec![Key::new(Kind::DiskSnapshot, ns, &r.name)],
     }
 }
 

@@ -10,6 +10,7 @@ use kube::{Resource, ResourceExt};
 use super::cache::{Watched, namespace};
 use super::devices::{copied_by, machines_naming, mounted_by};
 use super::making::{Wanted, make};
+use super::snapshot::{NO_SNAPSHOT, of_disk};
 use super::source::{Availability, Before, Source, Stage, availability, duration, speed, upload};
 use super::{Context, Error};
 use crate::host::{VolumeId, VolumeInfo, VolumeKind, VolumeState};
@@ -33,6 +34,8 @@ struct Use {
     machines: Vec<AttachedMachine>,
     /// Image that is being made from it.
     copied_by: Option<String>,
+    /// Snapshot that is being taken of it.
+    snapshot: Option<String>,
 }
 
 impl Use {
@@ -41,7 +44,7 @@ impl Use {
     }
 
     fn is_busy(&self) -> bool {
-        self.copied_by.is_some() || self.machines.iter().any(|m| m.mounted)
+        self.copied_by.is_some() || self.snapshot.is_some() || self.machines.iter().any(|m| m.mounted)
     }
 }
 
@@ -95,9 +98,21 @@ pub async fn reconcile(vd: Arc<VirtualDisk>, ctx: Arc<Context>) -> Result<Action
         (Stage::Ready(info), Some(size)) if size > info.virtual_size => Some(size),
         _ => None,
     };
-    let new = status(&facts, grow.map(|_| Growth::Running), &ctx);
+    // Its end wakes the disk.
+    let blocked = usage.snapshot.as_ref().filter(|_| grow.is_some());
+    let growth = match blocked {
+        Some(snapshot) => Some(Growth::Failed(format!("{snapshot} is being taken of the disk."))),
+        None => grow.map(|_| Growth::Running),
+    };
+    if let Some(snapshot) = blocked
+        && !old.conditions.iter().flatten().any(|c| c.type_ == "Resizing" && c.reason == "NotAvailable")
+    {
+        let text = format!("The disk grows when {snapshot} is taken.");
+        ctx.events.warning(vd.as_ref(), "VirtualDiskResizingNotAvailable", text);
+    }
+    let new = status(&facts, growth, &ctx);
     ctx.report(&ctx.disks, vd.as_ref(), vd.status.as_ref(), &new).await?;
-    if let Some(bytes) = grow {
+    if let Some(bytes) = grow.filter(|_| blocked.is_none()) {
         return resize(&vd, &id, bytes, &facts, &ctx).await;
     }
     Ok(made.next_look(&ctx))
@@ -110,7 +125,7 @@ fn gather_use(vd: &VirtualDisk, ctx: &Context) -> Use {
         .map(|vm| vm.name_any())
         .map(|name| AttachedMachine { mounted: mounted.contains(&name), name })
         .collect();
-    Use { machines, copied_by: copied_by(ctx, vd) }
+    Use { machines, copied_by: copied_by(ctx, vd), snapshot: of_disk(ctx, vd) }
 }
 
 async fn resize(
@@ -167,9 +182,10 @@ async fn delete(vd: &Arc<VirtualDisk>, id: &VolumeId, usage: &Use, ctx: &Context
 }
 
 fn holder(usage: &Use) -> String {
-    match (&usage.copied_by, usage.mounted().as_slice()) {
-        (Some(image), _) => format!("{image} is being made from it"),
-        (None, machines) => format!("VirtualMachine {} has it", machines.join(", ")),
+    match (&usage.copied_by, &usage.snapshot, usage.mounted().as_slice()) {
+        (Some(image), _, _) => format!("{image} is being made from it"),
+        (None, Some(snapshot), []) => format!("{snapshot} is being taken of it"),
+        (None, _, machines) => format!("VirtualMachine {} has it", machines.join(", ")),
     }
 }
 
@@ -204,6 +220,13 @@ fn status(f: &Facts<'_>, growth: Option<Growth>, ctx: &Context) -> VirtualDiskSt
     }
     let mut conditions = f.old.conditions.clone().unwrap_or_default();
     condition::remove(&mut conditions, "Resizing");
+    match &f.usage.snapshot {
+        Some(snapshot) => {
+            let message = format!("{snapshot} is being taken.");
+            condition::set(&mut conditions, "Snapshotting", Status::True, "Snapshotting", message, generation, now);
+        }
+        None => condition::remove(&mut conditions, "Snapshotting"),
+    }
     let mut set = |type_: &str, status: Status, reason: &str, message: String| {
         condition::set(&mut conditions, type_, status, reason, message, generation, now);
     };
@@ -212,7 +235,11 @@ fn status(f: &Facts<'_>, growth: Option<Growth>, ctx: &Context) -> VirtualDiskSt
             set("DatasourceReady", Status::True, "DatasourceReady", String::new())
         }
         Availability::Ready { .. } => set("DatasourceReady", Status::True, "DatasourceReady", String::new()),
-        Availability::Waiting { reason, message } => set("DatasourceReady", Status::False, reason, message.clone()),
+        Availability::Waiting { reason, message } => {
+            // Disks have a shorter word than images for this one.
+            let reason = if *reason == NO_SNAPSHOT { "VirtualDiskSnapshot" } else { reason };
+            set("DatasourceReady", Status::False, reason, message.clone());
+        }
         Availability::Impossible { message } => set("DatasourceReady", Status::Unknown, "Unknown", message.clone()),
     }
     set("StorageClassReady", Status::True, "StorageClassReady", String::new());
@@ -285,7 +312,7 @@ fn attached(usage: &Use) -> Option<Vec<AttachedMachine>> {
 fn set_in_use(conditions: &mut Vec<Condition>, usage: &Use, generation: Option<i64>, now: Timestamp) {
     let (status, reason, message) = if usage.copied_by.is_some() {
         (Status::True, "UsedForImageCreation", format!("In use: {}.", holder(usage)))
-    } else if usage.is_busy() {
+    } else if !usage.mounted().is_empty() {
         (Status::True, "AttachedToVirtualMachine", format!("In use: {}.", holder(usage)))
     } else {
         (Status::False, "NotInUse", String::new())

@@ -50,6 +50,10 @@ impl Error {
         Self::Write { what, object: name::<K>(object), source: Box::new(source) }
     }
 
+    pub(super) fn read(what: &'static str, source: kube::Error) -> Self {
+        Self::Read { what, source: Box::new(source) }
+    }
+
     pub(super) fn encode<K: Resource<DynamicType = ()>>(object: &K, source: serde_json::Error) -> Self {
         Self::Encode { object: name::<K>(object), source }
     }

@@ -3,7 +3,7 @@
 //! * [`cache`]: one watch and one cache for each kind; [`graph`]: which change wakes whom.
 //! * [`machine`]: VirtualMachine, the center of it all; its run policy is in [`machine::power`].
 //! * [`operation`], [`attachment`], [`disk`], [`image`], [`address`], [`mac`], [`class`], [`node`]: the other kinds;
-//!   [`snapshot_operation`]: machines from snapshots; [`unserved`]: those that nothing is done for yet.
+//!   [`snapshot`], [`snapshot_operation`]: snapshots, and machines from them.
 //! * [`write`]: patches of what changed; [`events`]: events on objects; [`orphans`]: what has no object any more.
 //!
 //! Nothing polls: a reconcile runs when an object, a neighbour of it, or the host's view of it changed, and at
@@ -44,10 +44,10 @@ mod making;
 pub mod node;
 pub mod operation;
 mod orphans;
+pub mod snapshot;
 pub mod snapshot_contents;
 pub mod snapshot_operation;
 mod source;
-pub mod unserved;
 mod write;
 
 pub use error::Error;
@@ -233,8 +233,8 @@ pub async fn run(
         drive.kind(ctx.images.clone(), |o, c| image::reconcile(o, c).boxed());
         drive.kind(ctx.cluster_images.clone(), |o, c| image::reconcile_cluster(o, c).boxed());
         drive.kind(ctx.classes.clone(), |o, c| class::reconcile(o, c).boxed());
-        drive.kind(ctx.disk_snapshots.clone(), |o, c| unserved::disk_snapshot(o, c).boxed());
-        drive.kind(ctx.machine_snapshots.clone(), |o, c| unserved::machine_snapshot(o, c).boxed());
+        drive.kind(ctx.disk_snapshots.clone(), |o, c| snapshot::disk::reconcile(o, c).boxed());
+        drive.kind(ctx.machine_snapshots.clone(), |o, c| snapshot::machine::reconcile(o, c).boxed());
         drive.kind(ctx.snapshot_operations.clone(), |o, c| snapshot_operation::reconcile(o, c).boxed());
         drive.kind(ctx.mac_addresses.clone(), |o, c| mac::reconcile(o, c).boxed());
         drive.kind(ctx.mac_leases.clone(), |o, c| mac::reconcile_lease(o, c).boxed());

@@ -114,9 +114,7 @@ fn object(ctx: &Context, kind: SourceKind, namespace: &str, name: &str) -> Avail
             image(found, ("ClusterImageNotFound", "ClusterImageNotReady"), &format!("ClusterVirtualImage {name}"))
         }
         SourceKind::VirtualDisk => disk(ctx, namespace, name),
-        SourceKind::VirtualDiskSnapshot => {
-            Availability::Impossible { message: "The standalone host has no disk snapshots yet.".into() }
-        }
+        SourceKind::VirtualDiskSnapshot => super::snapshot::as_source(ctx, namespace, name),
     }
 }
 

@@ -14,6 +14,7 @@ use super::graph::{Key, Kind};
 use super::machine::gate::MAX_DEVICES;
 use super::machine::power::exists;
 use super::machine::translate::{block_device, device_id};
+use super::snapshot::of_disk;
 use super::{Context, Error};
 use crate::host::{MachineState, Observation, Step, VolumeState};
 use crate::types::condition::{self, Status};
@@ -93,6 +94,10 @@ fn device_state(vmbda: &Vmbda, vm: Option<&VirtualMachine>, device: Option<&Devi
     }
     if let Some(image) = copied_by(ctx, &vd) {
         return DeviceState::NotReady(format!("{image} is being made from it"));
+    }
+    let plugged = vm.is_some_and(|vm| holds(&ctx.host.observe(&machine_id(vm)), r.kind, &r.name, &device.volume));
+    if let Some(snapshot) = of_disk(ctx, &vd).filter(|_| !plugged) {
+        return DeviceState::NotReady(format!("{snapshot} is being taken of it"));
     }
     let other = machines_naming(ctx, &vd.key())
         .into_iter()

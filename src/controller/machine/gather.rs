@@ -10,6 +10,7 @@ use super::super::address::automatic_name;
 use super::super::cache::{Watched, device_key, namespace};
 use super::super::devices::{copied_by, holds, lookup, machine_id, machines_naming, note_spec};
 use super::super::graph::Kind;
+use super::super::snapshot::{Snapshotting, of_machine};
 use super::super::{Context, operation};
 use super::power::{Request, exists};
 use super::provision::{self, Provided};
@@ -130,6 +131,8 @@ pub struct Gathered {
     pub maintenance: Option<String>,
     /// Why its size does not fit its class.
     pub sizing_problem: Option<String>,
+    /// Snapshots of it that are not over.
+    pub snapshotting: Option<Snapshotting>,
 }
 
 /// Looks everything up.
@@ -147,6 +150,7 @@ pub fn gather(vm: Arc<VirtualMachine>, ctx: &Context) -> Gathered {
         request: operation::request_for(&vm, ctx),
         maintenance: operation::restore::maintenance_of(&vm, ctx),
         sizing_problem: class.as_deref().and_then(|class| sizing_problem(&vm, class)),
+        snapshotting: snapshotting(&vm, &attachments, ctx),
         vm,
         id,
         observation,
@@ -155,6 +159,17 @@ pub fn gather(vm: Arc<VirtualMachine>, ctx: &Context) -> Gathered {
         devices,
         attachments,
     }
+}
+
+fn snapshotting(
+    vm: &VirtualMachine,
+    attachments: &[Arc<VirtualMachineBlockDeviceAttachment>],
+    ctx: &Context,
+) -> Option<Snapshotting> {
+    let attached = attachments.iter().map(|a| &a.spec.block_device_ref).map(|r| (r.kind, &r.name));
+    let refs = vm.spec.block_device_refs.iter().map(|r| (r.kind, &r.name)).chain(attached);
+    let disks = refs.filter(|(kind, _)| *kind == BlockDeviceKind::VirtualDisk).map(|(_, name)| name.clone());
+    of_machine(ctx, vm, disks)
 }
 
 fn sizing_problem(vm: &VirtualMachine, class: &VirtualMachineClass) -> Option<String> {

@@ -344,6 +344,7 @@ fn plugged(g: &Gathered, ctx: &Context) -> Vec<Plugged> {
                 (VolumeKind::Disk, _) => BlockDeviceKind::VirtualDisk,
                 (VolumeKind::Image, Kind::ClusterImage) => BlockDeviceKind::ClusterVirtualImage,
                 (VolumeKind::Image, _) => BlockDeviceKind::VirtualImage,
+                (VolumeKind::Snapshot, _) => return None,
             };
             let info = match lookup(ctx, &key.namespace, kind, &key.name).and_then(|f| f.state) {
                 Some(VolumeState::Ready(info)) => Some(info),

@@ -242,6 +242,9 @@ fn conditions(f: &Facts<'_>, old: Vec<Condition>, phase: MachinePhase) -> Vec<Co
             set("AwaitingRestartToApplyConfiguration", Status::True, "ChangesPendingRestart", message);
         }
     }
+    if f.g.observation.frozen.is_some() {
+        set("FilesystemFrozen", Status::True, "Frozen", "The guest's file systems are frozen.".to_owned());
+    }
     if f.g.observation.migration.is_some() {
         // How far it is stands in the operation: here it would be a write of the machine for every number.
         set("Migrating", Status::True, "InProgress", "It moves into a fresh QEMU on this node.".to_owned());

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 use vmdeck::host::{
     AttachedDevice, CpuFacts, Denied, EndReason, Host, HostEvent, MachineId, MachineSpec, MachineState, Migration,
-    MigrationOutcome, MigrationStage, NodeFacts, Observation, SerialAttachment, Step, VolumeId, VolumeInfo,
+    MigrationOutcome, MigrationStage, NodeFacts, Observation, SerialAttachment, SnapshotOf, Step, VolumeId, VolumeInfo,
     VolumeRequest, VolumeSource, VolumeState,
 };
 
@@ -19,6 +20,9 @@ struct Inner {
     volumes: BTreeMap<VolumeId, VolumeState>,
     steps: Vec<String>,
     fail_starts: Option<String>,
+    fail_freezes: Option<String>,
+    fail_snapshots: Option<String>,
+    hold_snapshots: bool,
     deaf_guests: bool,
 }
 
@@ -51,6 +55,30 @@ impl FakeHost {
     /// Starts fail from now on, or no longer.
     pub fn fail_starts(&self, detail: Option<&str>) {
         self.inner.lock().fail_starts = detail.map(str::to_owned);
+    }
+
+    /// The agent's port opens or closes in the guest.
+    pub fn agent(&self, uid: &str, connected: bool) {
+        let id = MachineId(uid.into());
+        if let Some(m) = self.inner.lock().machines.get_mut(&id) {
+            m.agent_connected = connected;
+        }
+        self.announce(HostEvent::Machine(id));
+    }
+
+    /// Agents refuse to freeze from now on.
+    pub fn fail_freezes(&self, detail: &str) {
+        self.inner.lock().fail_freezes = Some(detail.to_owned());
+    }
+
+    /// Snapshots fail from now on.
+    pub fn fail_snapshots(&self, detail: &str) {
+        self.inner.lock().fail_snapshots = Some(detail.to_owned());
+    }
+
+    /// The copying of disks takes until [`FakeHost::set_volume`].
+    pub fn hold_snapshots(&self) {
+        self.inner.lock().hold_snapshots = true;
     }
 
     /// Guests ignore the power button from now on.
@@ -207,7 +235,9 @@ impl Host for FakeHost {
         let state = match &request.source {
             VolumeSource::Upload => VolumeState::WaitingForUpload { token: format!("token-{}", id.uid) },
             VolumeSource::Http { .. } => VolumeState::Working { progress: Some(0), bytes_per_second: None },
-            VolumeSource::Blank | VolumeSource::Volume(_) => ready(request.size.unwrap_or(1 << 30)),
+            VolumeSource::Blank | VolumeSource::Volume(_) | VolumeSource::Running { .. } => {
+                ready(request.size.unwrap_or(1 << 30))
+            }
         };
         inner.volumes.insert(id.clone(), state);
         drop(inner);
@@ -222,6 +252,48 @@ impl Host for FakeHost {
     fn delete_volume(&self, id: &VolumeId) -> BoxFuture<'_, Result<(), String>> {
         self.inner.lock().volumes.remove(id);
         self.announce(HostEvent::Volume(id.clone()));
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn snapshot(&self, wanted: Vec<SnapshotOf>) -> BoxFuture<'_, Result<(), String>> {
+        let mut inner = self.inner.lock();
+        inner.steps.push(format!("snapshot of {}", wanted.len()));
+        if let Some(detail) = inner.fail_snapshots.clone() {
+            return Box::pin(std::future::ready(Err(detail)));
+        }
+        for one in &wanted {
+            let state = match (inner.hold_snapshots, inner.volumes.get(&one.disk)) {
+                (true, _) => VolumeState::Working { progress: Some(7), bytes_per_second: None },
+                (false, Some(disk)) => disk.clone(),
+                (false, None) => return Box::pin(std::future::ready(Err("there is no such disk".into()))),
+            };
+            inner.volumes.insert(one.snapshot.clone(), state);
+        }
+        drop(inner);
+        wanted.into_iter().for_each(|one| self.announce(HostEvent::Volume(one.snapshot)));
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn freeze(&self, id: &MachineId, _: Duration) -> BoxFuture<'_, Result<(), String>> {
+        let mut inner = self.inner.lock();
+        inner.steps.push("freeze".into());
+        let result = inner.fail_freezes.clone().map_or(Ok(()), Err);
+        if let (Ok(()), Some(m)) = (&result, inner.machines.get_mut(id)) {
+            m.frozen = Some(jiff::Timestamp::now());
+        }
+        drop(inner);
+        self.announce(HostEvent::Machine(id.clone()));
+        Box::pin(std::future::ready(result))
+    }
+
+    fn thaw(&self, id: &MachineId) -> BoxFuture<'_, Result<(), String>> {
+        let mut inner = self.inner.lock();
+        inner.steps.push("thaw".into());
+        if let Some(m) = inner.machines.get_mut(id) {
+            m.frozen = None;
+        }
+        drop(inner);
+        self.announce(HostEvent::Machine(id.clone()));
         Box::pin(std::future::ready(Ok(())))
     }
 

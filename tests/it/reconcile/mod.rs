@@ -4,8 +4,8 @@ mod fake_host;
 mod full_disk;
 mod mac;
 mod placement;
+mod snapshots;
 mod storage;
-mod unserved;
 mod world;
 
 use std::time::Duration;

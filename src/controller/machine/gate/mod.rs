@@ -3,6 +3,7 @@
 
 use kube::ResourceExt;
 
+use super::super::snapshot::Snapshotting;
 use super::gather::{AddressFact, DeviceFact, Gathered, ProvisionFact};
 use crate::types::condition::Status;
 use crate::types::{ClassPhase, MachinePhase};
@@ -40,6 +41,7 @@ pub fn checks(g: &Gathered) -> Vec<Check> {
     let mut all = vec![address(g), class(g), devices(g)];
     all.extend(provisioning(&g.provisioning));
     all.extend(sizing(g));
+    all.extend(snapshotting(g));
     all
 }
 
@@ -181,6 +183,21 @@ fn sizing(g: &Gathered) -> Option<Check> {
     }
     let problem = g.sizing_problem.as_ref()?;
     Some(Check::fail(TYPE, "SizingPolicyNotMatched", problem.clone()))
+}
+
+/// Shown only while there is one.
+fn snapshotting(g: &Gathered) -> Option<Check> {
+    const TYPE: &str = "Snapshotting";
+    Some(match g.snapshotting.as_ref()? {
+        Snapshotting::Waiting(what) => {
+            Check { message: format!("{what} waits to be taken."), ..Check::pass(TYPE, "WaitingForTheSnapshotToStart") }
+        }
+        Snapshotting::InProgress(what) => Check {
+            passes: false,
+            message: format!("{what} is being taken: the machine is not started meanwhile."),
+            ..Check::pass(TYPE, "SnapshottingInProgress")
+        },
+    })
 }
 
 /// Phases in which upstream hides conditions that speak of a running guest.

@@ -52,6 +52,7 @@ fn gathered() -> Gathered {
         request: None,
         sizing_problem: None,
         maintenance: None,
+        snapshotting: None,
     }
 }
 
@@ -155,6 +156,17 @@ fn what_closes_the_gate() {
         assert_eq!((blocker.type_, blocker.reason, blocker.status), (type_, reason, Status::False));
         assert!(blocker.message.contains(words), "{}", blocker.message);
     }
+}
+
+#[test]
+fn a_snapshot_keeps_it_closed_while_it_is_taken_and_not_before() {
+    let with = |snapshotting| Gathered { snapshotting: Some(snapshotting), ..gathered() };
+    let going = checks(&with(Snapshotting::InProgress("VirtualMachineSnapshot s".into())));
+    let check = blocker(&going).unwrap();
+    assert_eq!((check.type_, check.reason, check.status), ("Snapshotting", "SnapshottingInProgress", Status::True));
+    let waiting = checks(&with(Snapshotting::Waiting("VirtualMachineSnapshot s".into())));
+    assert!(is_open(&waiting));
+    assert_eq!(waiting.last().unwrap().reason, "WaitingForTheSnapshotToStart");
 }
 
 #[test]
