@@ -18,6 +18,8 @@ const STATUS: &[&str] = &["get", "patch", "update"];
 const READ: &[&str] = &["get", "list", "watch"];
 const CREATE: &[&str] = &["create"];
 const STREAM: &[&str] = &["create", "get"];
+/// Verbs of what is done to a guest.
+const CONTROL: &[&str] = &["update"];
 
 /// Names of the aggregated form's group.
 const AGGREGATED: &str = "apidiscovery.k8s.io";
@@ -265,7 +267,9 @@ fn groups() -> Vec<Group> {
                 stored: false,
                 subresources: vec![
                     Subresource { name: "console", kind: "VirtualMachineConsole", verbs: STREAM },
+                    Subresource { name: "freeze", kind: "VirtualMachineFreeze", verbs: CONTROL },
                     Subresource { name: "portforward", kind: "VirtualMachinePortForward", verbs: STREAM },
+                    Subresource { name: "unfreeze", kind: "VirtualMachineUnfreeze", verbs: CONTROL },
                     Subresource { name: "vnc", kind: "VirtualMachineVNC", verbs: STREAM },
                 ],
             }],

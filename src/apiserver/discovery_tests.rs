@@ -90,5 +90,5 @@ fn aggregated_documents_say_the_same() {
     // Streams have no kind of their own to list.
     let streams = &items[1]["versions"][0]["resources"][0];
     assert_eq!(streams.get("responseKind"), None);
-    assert_eq!(streams["subresources"].as_array().map(Vec::len), Some(3));
+    assert_eq!(streams["subresources"].as_array().map(Vec::len), Some(5));
 }

@@ -23,6 +23,7 @@ pub mod delete;
 pub mod discovery;
 mod documents;
 pub mod fixed;
+mod freeze;
 pub mod gc;
 pub mod identity;
 mod lasting;
@@ -293,6 +294,10 @@ impl Api {
             Route::Health | Route::Version => self.public(&route, parts),
             // Opened before, since it takes the connection.
             Route::Stream(..) => Err(Failure::no_such_path()),
+            Route::Freeze(namespace, name, which) => {
+                let (dialer, which) = (self.options.dialer.as_deref(), (namespace.as_str(), name.as_str(), which));
+                freeze::answer(&self.store, dialer, which, &parts.method, &take(body).await?).await
+            }
             Route::Discovery(path) => {
                 read_only(&parts.method)?;
                 let path: Vec<&str> = path.iter().map(String::as_str).collect();
@@ -447,6 +452,12 @@ pub enum StreamError {
 pub trait StreamDialer: Send + Sync + 'static {
     /// Opens one stream.
     fn dial(&self, uid: &str, kind: StreamKind) -> BoxFuture<'_, Result<Box<dyn DuplexStream>, StreamError>>;
+
+    /// Freezes the file systems of the machine's guest, for at most so long.
+    fn freeze(&self, uid: &str, timeout: Duration) -> BoxFuture<'_, Result<(), StreamError>>;
+
+    /// Thaws them.
+    fn unfreeze(&self, uid: &str) -> BoxFuture<'_, Result<(), StreamError>>;
 }
 
 /// Why an upload was refused or failed; the text is shown to the user.

@@ -4,6 +4,7 @@ use axum::http::Uri;
 
 use super::core_kinds::event;
 use super::fixed::{Fixed, FixedKind};
+use super::freeze::FreezeName;
 use super::object::Object;
 use super::status::{Cause, Failure};
 use crate::store::Key;
@@ -120,6 +121,8 @@ pub enum Route {
     Object(Collection, String, Part),
     /// A stream of a machine: namespace, name.
     Stream(String, String, StreamName),
+    /// The file systems of a machine's guest: namespace, name.
+    Freeze(String, String, FreezeName),
     /// `/upload/TOKEN`.
     Upload(String),
 }
@@ -164,13 +167,15 @@ pub fn route(segments: &[String]) -> Result<Route, Failure> {
             review.map(|(_, plural)| Route::Review(plural)).ok_or_else(Failure::no_such_path)
         }
         ["apis", SUBRESOURCES_GROUP, kinds::VERSION, "namespaces", namespace, "virtualmachines", name, stream] => {
-            let stream = match *stream {
-                "console" => StreamName::Console,
-                "vnc" => StreamName::Vnc,
-                "portforward" => StreamName::PortForward,
-                _ => return Err(Failure::no_such_path()),
-            };
-            Ok(Route::Stream((*namespace).to_owned(), (*name).to_owned(), stream))
+            let (namespace, name) = ((*namespace).to_owned(), (*name).to_owned());
+            match *stream {
+                "console" => Ok(Route::Stream(namespace, name, StreamName::Console)),
+                "vnc" => Ok(Route::Stream(namespace, name, StreamName::Vnc)),
+                "portforward" => Ok(Route::Stream(namespace, name, StreamName::PortForward)),
+                "freeze" => Ok(Route::Freeze(namespace, name, FreezeName::Freeze)),
+                "unfreeze" => Ok(Route::Freeze(namespace, name, FreezeName::Unfreeze)),
+                _ => Err(Failure::no_such_path()),
+            }
         }
         ["apis", group, version, rest @ ..] => below(group, version, rest),
         _ => Err(Failure::no_such_path()),

@@ -195,6 +195,8 @@ mod tests {
             ("get", "", "namespaces", "status", true, false),
             ("watch", "", "events", "", true, false),
             ("get", SUBRESOURCES_GROUP, "virtualmachines", "console", false, false),
+            ("update", SUBRESOURCES_GROUP, "virtualmachines", "freeze", false, false),
+            ("update", SUBRESOURCES_GROUP, "virtualmachines", "unfreeze", false, false),
             ("create", "authorization.k8s.io", "selfsubjectaccessreviews", "", true, true),
             ("create", "authentication.k8s.io", "selfsubjectreviews", "", true, true),
             ("deletecollection", "", "events", "", false, false),

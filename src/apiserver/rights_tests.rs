@@ -85,7 +85,8 @@ impl World {
                 found.push((group.clone(), version.clone(), text(&resource["name"]), namespaced));
             }
         }
-        let streams = ["console", "vnc", "portforward"].map(|s| (SUBRESOURCES_GROUP, format!("virtualmachines/{s}")));
+        let streams = ["console", "vnc", "portforward", "freeze", "unfreeze"]
+            .map(|s| (SUBRESOURCES_GROUP, format!("virtualmachines/{s}")));
         let unserved =
             [("", "limitranges".to_owned()), ("", "unheardof".to_owned()), ("a.example", "things".to_owned())];
         for (group, name) in streams.into_iter().chain(unserved) {

@@ -198,6 +198,38 @@ impl StreamDialer for Echo {
             Ok(Box::new(near) as Box<dyn DuplexStream>)
         })
     }
+
+    fn freeze(&self, _: &str, timeout: Duration) -> BoxFuture<'_, Result<(), StreamError>> {
+        // As a guest that only ever takes a minute.
+        let done =
+            if timeout == Duration::from_secs(60) { Ok(()) } else { Err(StreamError::Failed("no agent".into())) };
+        Box::pin(async { done })
+    }
+
+    fn unfreeze(&self, _: &str) -> BoxFuture<'_, Result<(), StreamError>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+#[tokio::test]
+async fn guests_are_frozen_and_thawed_by_put() {
+    let server = Server::with(Options { dialer: Some(Arc::new(Echo)), ..Options::default() });
+    assert_eq!(server.post(VM, machine("m")).await.0, 201);
+    let put = |path: &str, body: &'static str| Request::put(format!("{SUB}/{path}")).body(Body::from(body)).unwrap();
+    for (path, body, code) in [
+        ("none/freeze", "", 404),
+        ("m/freeze", r#"{"unfreezeTimeout":"1m"}"#, 200),
+        ("m/freeze", r#"{"unfreezeTimeout":"soon"}"#, 400),
+        ("m/freeze", r#"{"unfreezeTimeout":"0s"}"#, 500),
+        ("m/unfreeze", "", 200),
+        ("m/thaw", "", 404),
+    ] {
+        assert_eq!(server.raw(put(path, body)).await.status(), code, "{path} {body}");
+    }
+    let answer = server.raw(put("m/freeze", r#"{"unfreezeTimeout":"0s"}"#)).await;
+    let text = answer.into_body().collect().await.unwrap().to_bytes();
+    assert!(String::from_utf8_lossy(&text).contains("no agent"), "{text:?}");
+    assert_eq!(server.get(&format!("{SUB}/m/freeze")).await.0, 405);
 }
 
 #[tokio::test]

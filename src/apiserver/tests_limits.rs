@@ -230,6 +230,14 @@ impl StreamDialer for Line {
         let line = self.0.lock().take().ok_or_else(|| StreamError::NotReady("taken".to_owned()));
         Box::pin(async move { line.map(|line| Box::new(line) as Box<dyn DuplexStream>) })
     }
+
+    fn freeze(&self, _: &str, _: Duration) -> BoxFuture<'_, Result<(), StreamError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn unfreeze(&self, _: &str) -> BoxFuture<'_, Result<(), StreamError>> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 #[tokio::test]

@@ -39,6 +39,8 @@ pub struct HostSettings {
     pub node_name: Option<String>,
     /// Bytes per second that a live migration may take; as many as there are if absent.
     pub migration_bandwidth: Option<u64>,
+    /// Bytes per second that copying a running disk for a snapshot may take; as many as there are if absent.
+    pub snapshot_bandwidth: Option<u64>,
     /// How long a released address stays with its namespace, in seconds (upstream: 600).
     pub lease_retention_seconds: u64,
     /// How long changes are kept for watches that were interrupted, in seconds; the newest thousand are kept anyway.
@@ -57,6 +59,7 @@ impl Default for HostSettings {
             listen: None,
             node_name: None,
             migration_bandwidth: None,
+            snapshot_bandwidth: None,
             lease_retention_seconds: 600,
             history_seconds: 300,
         }

@@ -281,7 +281,7 @@ impl Task {
             Phase::Stopping => return Err("the machine is stopping".into()),
             _ => {}
         }
-        let begun = begin(running, copies).await;
+        let begun = begin(running, copies, self.context.snapshot_bandwidth.unwrap_or(0)).await;
         if begun.is_err() {
             for copy in copies {
                 release(&running.qmp, &copy.job).await;
@@ -291,7 +291,8 @@ impl Task {
     }
 }
 
-async fn begin(running: &Running, copies: &[DiskCopy]) -> Result<(), String> {
+/// `speed` in bytes per second; 0 for as fast as it goes.
+async fn begin(running: &Running, copies: &[DiskCopy], speed: u64) -> Result<(), String> {
     let mut actions = Vec::new();
     for DiskCopy { disk, job, file } in copies {
         let known = running.instance.devices.iter().find(|known| known.device.volume == *disk);
@@ -309,7 +310,7 @@ async fn begin(running: &Running, copies: &[DiskCopy]) -> Result<(), String> {
         // What the base has is in the base of the copy, too.
         let sync = if based { "top" } else { "full" };
         actions.push(json!({"type": "blockdev-backup", "data": {"job-id": job, "device": source, "target": job,
-            "sync": sync, "auto-dismiss": false}}));
+            "sync": sync, "speed": speed, "auto-dismiss": false}}));
     }
     // One fails, all fail: half of a moment is none.
     let all = json!({"actions": actions, "properties": {"completion-mode": "grouped"}});

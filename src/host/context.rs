@@ -25,6 +25,8 @@ pub(super) struct Context {
     pub(super) cpu_cap: bool,
     /// Bytes per second that a migration may take; as many as there are if absent.
     pub(super) migration_bandwidth: Option<u64>,
+    /// Bytes per second that copying a running disk may take; as many as there are if absent.
+    pub(super) snapshot_bandwidth: Option<u64>,
     /// Disks and images.
     pub(super) volumes: Arc<Volumes>,
     /// Announces changes.

@@ -277,8 +277,16 @@ fn prepare(
     };
     let tool = Tool { program: facts.qemu_img.clone(), isolation };
     let volumes = Volumes::open(layout.clone(), tool, events.clone(), runtime)?;
-    let (cpu_cap, migration_bandwidth) = (settings.cpu_cap, settings.migration_bandwidth);
-    let context = Context { layout, facts, hierarchy, cpu_cap, migration_bandwidth, volumes, events };
+    let context = Context {
+        layout,
+        facts,
+        hierarchy,
+        cpu_cap: settings.cpu_cap,
+        migration_bandwidth: settings.migration_bandwidth,
+        snapshot_bandwidth: settings.snapshot_bandwidth,
+        volumes,
+        events,
+    };
     Ok((context, node))
 }
 

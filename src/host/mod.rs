@@ -53,6 +53,8 @@ mod tests_boot;
 mod tests_cpu;
 #[cfg(test)]
 mod tests_qemu;
+#[cfg(test)]
+mod tests_snapshot;
 
 pub use cpu::CpuFacts;
 pub use forward::{ForwardError, PortStream};

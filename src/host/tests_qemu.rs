@@ -12,7 +12,11 @@ use crate::config::{Accel, HostSettings, Paths};
 pub(super) const MIB: u64 = 1 << 20;
 
 pub(super) async fn host(home: &Path) -> Option<Arc<LocalHost>> {
-    let settings = HostSettings { accel: Accel::Tcg, ..HostSettings::default() };
+    host_with(home, HostSettings::default()).await
+}
+
+pub(super) async fn host_with(home: &Path, settings: HostSettings) -> Option<Arc<LocalHost>> {
+    let settings = HostSettings { accel: Accel::Tcg, ..settings };
     let host = LocalHost::open(HostOptions { paths: Paths::under(home), settings }).await.unwrap();
     if host.node().problems.is_empty() {
         return Some(host);
@@ -101,7 +105,7 @@ pub(super) async fn upload_token(host: &LocalHost, id: &VolumeId) -> String {
     .await
 }
 
-async fn failed(host: &LocalHost, id: &VolumeId) -> (VolumeFailure, String) {
+pub(super) async fn failed(host: &LocalHost, id: &VolumeId) -> (VolumeFailure, String) {
     until(host, "failure", || match host.volume(id)? {
         VolumeState::Failed { kind, detail } => Some((kind, detail)),
         _ => None,
@@ -137,7 +141,7 @@ fn alive(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}/status")).exists()
 }
 
-fn entries(dir: &Path) -> usize {
+pub(super) fn entries(dir: &Path) -> usize {
     std::fs::read_dir(dir).map_or(0, Iterator::count)
 }
 
@@ -279,11 +283,11 @@ async fn a_directory_closed_to_qemus_user_still_works_and_is_noted() {
 }
 
 /// A small file system of its own, unmounted on drop.
-struct SmallDisk(tempfile::TempDir);
+pub(super) struct SmallDisk(pub(super) tempfile::TempDir);
 
 impl SmallDisk {
     /// `None` where mounting is not allowed.
-    fn mount() -> Option<Self> {
+    pub(super) fn mount() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let mount = std::process::Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=6m,mode=0711", "tmpfs"])

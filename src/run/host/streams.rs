@@ -1,6 +1,7 @@
 //! The API server's byte streams and uploads, done by the host.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -53,6 +54,16 @@ impl StreamDialer for Dialer {
     fn dial(&self, uid: &str, kind: StreamKind) -> BoxFuture<'_, Result<Box<dyn DuplexStream>, StreamError>> {
         let uid = uid.to_owned();
         Box::pin(self.open(uid, kind))
+    }
+
+    fn freeze(&self, uid: &str, timeout: Duration) -> BoxFuture<'_, Result<(), StreamError>> {
+        let id = MachineId(uid.to_owned());
+        Box::pin(async move { self.host.freeze(&id, timeout).await.map_err(StreamError::Failed) })
+    }
+
+    fn unfreeze(&self, uid: &str) -> BoxFuture<'_, Result<(), StreamError>> {
+        let id = MachineId(uid.to_owned());
+        Box::pin(async move { self.host.thaw(&id).await.map_err(StreamError::Failed) })
     }
 }
 
