@@ -9,4 +9,5 @@ mod moving_network;
 mod power;
 mod provisioning;
 mod restoring;
+mod snapshots;
 mod ui;
