@@ -127,6 +127,7 @@ actions! {
     Ssh, "ssh", Machine, "ssh", "Log in by SSH, in a tab beside the consoles";
     Vnc, "vnc", Machine, "screen", "Open the machine's screen in a VNC viewer, or at a local port for one";
     PortForward, "port-forward", Machine, "forward ports", "Make ports of the machine reachable on this computer";
+    Snapshot, "snapshot", Machine, "snapshot", "Save the machine with its disks as they are now";
     Attach, "attach", Machine, "attach disk", "Attach a disk to the machine";
     Detach, "detach", Object, "detach", "Detach the device of this attachment";
 
@@ -193,7 +194,11 @@ pub fn possible(action: Action, kind: &str, object: &serde_json::Value) -> Possi
             "Running" | "Migrating" => Possible::Yes,
             _ => Possible::No(format!("it is {}", or_unknown(phase))),
         },
-        Action::Attach if deleting => no("it is being deleted"),
+        Action::Attach | Action::Snapshot if deleting => no("it is being deleted"),
+        Action::Snapshot => match phase {
+            "Running" | "Stopped" | "Pause" => Possible::Yes,
+            _ => Possible::No(format!("it is {}", or_unknown(phase))),
+        },
         Action::Upload => match kind {
             "VirtualDisk" | "VirtualImage" | "ClusterVirtualImage" => {
                 if object["spec"]["dataSource"]["type"] != "Upload" {

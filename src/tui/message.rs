@@ -259,6 +259,13 @@ pub enum Job {
         /// Without asking the guest.
         force: bool,
     },
+    /// Makes a snapshot of a machine and follows it to its end.
+    Snapshot {
+        /// The machine.
+        machine: ObjectRef,
+        /// It has to be consistent.
+        consistent: bool,
+    },
     /// Deletes an object and follows it until it is gone.
     Delete(ObjectRef),
     /// Applies every document of a file.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::StreamExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::super::message::{Event, Failure, Job, ObjectRef, TaskId, TaskNews, expand};
 use super::super::screens::kind_noun;
@@ -43,6 +43,7 @@ fn failed(error: &ClientError) -> Failure {
 pub async fn run(session: &Session, job: Job, progress: &Progress) -> Result<String, Failure> {
     match job {
         Job::Operation { machine, operation, force } => operate(session, &machine, operation, force, progress).await,
+        Job::Snapshot { machine, consistent } => snapshot(session, &machine, consistent, progress).await,
         Job::Delete(object) => delete(session, &object, progress).await,
         Job::ApplyFile { path, namespace } => apply_file(session, &path, &namespace, progress).await,
         Job::Upload { object, url, path } => upload(session, &object, &url, &path, progress).await,
@@ -95,6 +96,50 @@ async fn operate(
                 let percent = status["progress"].as_str().and_then(|p| p.trim_end_matches('%').parse::<f64>().ok());
                 progress.tell(words(phase), percent.map(|p| p / 100.0)).await;
             }
+        }
+    }
+    Err(Failure::new("the watch ended"))
+}
+
+async fn snapshot(
+    session: &Session,
+    machine: &ObjectRef,
+    consistent: bool,
+    progress: &Progress,
+) -> Result<String, Failure> {
+    let Some(kind) = kinds::find("vmsnapshot") else { return Err(Failure::new("snapshots are not known here")) };
+    let object = json!({
+        "apiVersion": kind.api_version(), "kind": kind.kind,
+        "metadata": {"generateName": format!("{}-", machine.name), "namespace": machine.namespace},
+        "spec": {"virtualMachineName": machine.name, "requiredConsistency": consistent},
+    });
+    let created = session.create(kind, Some(&machine.namespace), &object, WriteOptions::default()).await;
+    let created = created.map_err(|e| failed(&e))?.object;
+    let name = created["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let mut events = Box::pin(session.watch_object(kind, Some(&machine.namespace), &name));
+    while let Some(event) = events.next().await {
+        let object = match event {
+            ObjectEvent::Now(object) => object,
+            ObjectEvent::Gone => return Err(Failure::new(&format!("snapshot {name} was deleted before it ended"))),
+            ObjectEvent::Stale(why) => {
+                progress.tell(format!("connection lost, retrying: {}", printable(&why)), None).await;
+                continue;
+            }
+        };
+        let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+        let ready = conditions.into_iter().find(|c| c["type"] == "VirtualMachineSnapshotReady");
+        let told = ready.and_then(|c| c["message"].as_str()).unwrap_or_default();
+        match object["status"]["phase"].as_str().unwrap_or("Pending") {
+            "Ready" => return Ok(format!("snapshot {} of {} is ready", printable(&name), machine.path())),
+            "Failed" => {
+                let why = if told.is_empty() { "the snapshot failed" } else { told };
+                return Err(Failure {
+                    hint: Some(format!("see machine snapshot {}", printable(&name))),
+                    ..Failure::new(why)
+                });
+            }
+            phase if told.is_empty() => progress.tell(words(phase), None).await,
+            _ => progress.tell(printable(told), None).await,
         }
     }
     Err(Failure::new("the watch ended"))

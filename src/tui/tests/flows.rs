@@ -38,6 +38,20 @@ fn starting_asks_nothing_stopping_asks_and_no_is_the_default() {
 }
 
 #[test]
+fn a_snapshot_is_asked_for_and_tells_what_will_be_missing() {
+    let mut desk = Desk::demo(100, 24);
+    desk.keys("0jz");
+    assert!(jobs(&desk).is_empty() && desk.state.overlays.is_empty(), "db is Pending: there is nothing to save");
+    desk.keys("Gz");
+    assert!(desk.screen().contains("Snapshot of"), "{}", desk.screen());
+    assert!(desk.screen().contains("guest agent"), "{}", desk.screen());
+    desk.keys("n");
+    assert!(jobs(&desk).is_empty());
+    desk.keys("zy");
+    assert!(matches!(jobs(&desk).as_slice(), [Job::Snapshot { .. }]), "{:?}", jobs(&desk));
+}
+
+#[test]
 fn deleting_wants_the_name() {
     let mut desk = Desk::demo(80, 24);
     desk.keys("jDdb<enter>");

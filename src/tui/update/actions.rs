@@ -144,6 +144,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::Ssh => ask::login(state),
         Action::Vnc => return ask::screen(state),
         Action::PortForward => ask::ports(state),
+        Action::Snapshot => ask::snapshot(state),
         Action::Attach => return edits::attach(state),
         Action::Detach => ask::detach(state),
         Action::NextMatch | Action::PreviousMatch => {

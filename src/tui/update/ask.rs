@@ -109,6 +109,33 @@ pub fn power(state: &mut State, operation: OperationType, force: bool) -> Vec<Ef
     Vec::new()
 }
 
+/// Makes a snapshot of the machine at hand, after it was told what would be in it.
+pub fn snapshot(state: &mut State) {
+    let Some((machine, content)) = state.at_hand() else { return };
+    let told = |type_: &str| {
+        let conditions = content["status"]["conditions"].as_array().into_iter().flatten();
+        conditions.into_iter().any(|c| c["type"] == type_ && c["status"] == "True")
+    };
+    let (consistent, body) = if content["status"]["phase"] == "Stopped" {
+        (true, "It is off: its disks are saved as they are.")
+    } else if told("AgentReady") || told("FilesystemFrozen") {
+        (true, "The guest agent freezes the file systems for a moment; the machine goes on running.")
+    } else {
+        (
+            false,
+            "Its guest agent does not answer, so its file systems cannot be frozen: what the guest has not written to \
+             its disks yet will be missing, and a database may have to repair itself. Stop it first to be sure.",
+        )
+    };
+    let job = Job::Snapshot { machine: machine.clone(), consistent };
+    state.overlays.push(Overlay::Confirm(Confirm {
+        title: format!("Snapshot of {} on {}?", machine.path(), place(state)),
+        body: vec![body.to_owned()],
+        surety: Surety::Yes,
+        then: Then::Run(vec![(format!("Snapshot of {}", machine.path()), Some(machine), job)]),
+    }));
+}
+
 /// Asks whom to log in as; the last login is offered.
 pub fn login(state: &mut State) {
     let Some((machine, _)) = state.at_hand() else { return };
