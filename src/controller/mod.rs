@@ -129,6 +129,8 @@ pub struct Context {
     namespaces: Arc<Cache<Namespace>>,
     machine_memory: machine::Shared,
     retries: Mutex<HashMap<Key, u32>>,
+    /// Held by the snapshot whose moment it is: what one freezes is not frozen for another.
+    taking: tokio::sync::Mutex<()>,
     /// When the waits for uploads began.
     uploads: Mutex<HashMap<VolumeId, jiff::Timestamp>>,
     /// When and for which launch of its machine an attachment was last asked for.
@@ -207,6 +209,7 @@ pub async fn run(
         wakeup: wakeup.clone(),
         machine_memory: machine::Shared::default(),
         retries: Mutex::default(),
+        taking: tokio::sync::Mutex::default(),
         uploads: Mutex::default(),
         plugging: Mutex::default(),
         class_sizes: Mutex::default(),
@@ -333,6 +336,10 @@ async fn host_triggers(ctx: Arc<Context>, mut events: tokio::sync::broadcast::Re
                     let graph = ctx.wakeup.graph.lock();
                     keys.extend(graph.naming(key, Kind::Operation));
                     keys.extend(graph.naming(key, Kind::Attachment));
+                    // Snapshots wait for the end of what else is done to it.
+                    keys.extend(graph.naming(key, Kind::MachineSnapshot));
+                    let disks = graph.around(key).into_iter().filter(|k| k.kind == Kind::Disk);
+                    keys.extend(disks.flat_map(|disk| graph.naming(&disk, Kind::DiskSnapshot)));
                 }
                 let state = ctx.host.observe(&id).state;
                 // Others may have waited for its room, for its absence or for its company.

@@ -28,9 +28,19 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// One look at one snapshot of a disk.
 pub async fn reconcile(vds: Arc<VirtualDiskSnapshot>, ctx: Arc<Context>) -> Result<Action, Error> {
-    let users = users(&vds, &ctx);
+    if let Some(next) = look(vds.clone(), &ctx, false).await? {
+        return Ok(next);
+    }
+    let _its_turn = ctx.taking.lock().await;
+    let next = look(ctx.disk_snapshots.newest(vds), &ctx, true).await?;
+    Ok(next.unwrap_or_else(Action::await_change))
+}
+
+/// Looks and acts; `None` when it is to be taken and it is not its turn.
+async fn look(vds: Arc<VirtualDiskSnapshot>, ctx: &Arc<Context>, its_turn: bool) -> Result<Option<Action>, Error> {
+    let users = users(&vds, ctx);
     if vds.meta().deletion_timestamp.is_some() {
-        return delete(&vds, &users, &ctx).await;
+        return delete(&vds, &users, ctx).await.map(Some);
     }
     let (add, remove): (&[&str], &[&str]) =
         if users.is_empty() { (&[CLEANUP], &[PROTECTION]) } else { (&[CLEANUP, PROTECTION], &[]) };
@@ -40,7 +50,7 @@ pub async fn reconcile(vds: Arc<VirtualDiskSnapshot>, ctx: Arc<Context>) -> Resu
     let old = vds.status.clone().unwrap_or_default();
     let parent = group(&vds).and_then(|name| ctx.machine_snapshots.get(&ns, name));
     let parent_status = parent.as_ref().and_then(|p| p.status.clone()).unwrap_or_default();
-    let (disk, holder) = gather::disk(&ctx, &ns, &vds.spec.virtual_disk_name);
+    let (disk, holder) = gather::disk(ctx, &ns, &vds.spec.virtual_disk_name, &vds.name_any());
     let host = ctx.host.volume(&volume(&vds));
     let group =
         parent.map(|p| Group { name: p.name_any(), failed: parent_status.phase == Some(SnapshotPhase::Failed) });
@@ -54,14 +64,15 @@ pub async fn reconcile(vds: Arc<VirtualDiskSnapshot>, ctx: Arc<Context>) -> Resu
         group: group.as_ref(),
     };
     let way = match plan::disk(&facts) {
-        Next::Keep => return Ok(Action::await_change()),
+        Next::Keep => return Ok(Some(Action::await_change())),
         Next::Say(told) => {
-            report(&vds, &told, &ctx).await?;
-            return Ok(Action::await_change());
+            report(&vds, &told, ctx).await?;
+            return Ok(Some(Action::await_change()));
         }
+        Next::Take(_) if !its_turn => return Ok(None),
         Next::Take(way) => way,
     };
-    let Some(wish) = gather::wish(&ctx, &ns, &vds) else { return Ok(Action::requeue(LOOK_AGAIN)) };
+    let Some(wish) = gather::wish(ctx, &ns, &vds) else { return Ok(Some(Action::requeue(LOOK_AGAIN))) };
     let taken = take(
         Wanted {
             subject: Subject::Disk(DiskSubject { vds: &vds }),
@@ -70,11 +81,11 @@ pub async fn reconcile(vds: Arc<VirtualDiskSnapshot>, ctx: Arc<Context>) -> Resu
             required: facts.required,
             disks: vec![wish],
         },
-        &ctx,
+        ctx,
     )
     .await?;
     let told = match taken {
-        Taken::Again => return Ok(Action::requeue(LOOK_AGAIN)),
+        Taken::Again => return Ok(Some(Action::requeue(LOOK_AGAIN))),
         Taken::Inconsistent(why) => Told {
             phase: SnapshotPhase::Failed,
             consistent: None,
@@ -97,12 +108,12 @@ pub async fn reconcile(vds: Arc<VirtualDiskSnapshot>, ctx: Arc<Context>) -> Resu
             match plan::disk(&begun) {
                 Next::Say(told) => told,
                 // Gone already: somebody deletes it.
-                Next::Keep | Next::Take(_) => return Ok(Action::requeue(LOOK_AGAIN)),
+                Next::Keep | Next::Take(_) => return Ok(Some(Action::requeue(LOOK_AGAIN))),
             }
         }
     };
-    report(&vds, &told, &ctx).await?;
-    Ok(Action::await_change())
+    report(&vds, &told, ctx).await?;
+    Ok(Some(Action::await_change()))
 }
 
 /// A disk's snapshot at its moment.

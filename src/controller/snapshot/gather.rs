@@ -10,17 +10,17 @@ use super::super::devices::{copied_by, machine_id, machines_naming, mounted_by};
 use super::super::graph::Kind;
 use super::super::machine::power::exists;
 use super::plan::{DiskFact, Guest, MachineFact, Part, guest};
-use super::volume;
+use super::{taken_of, volume};
 use crate::host::{SnapshotOf, VolumeId, VolumeKind, VolumeState};
 use crate::types::{
     AttachmentPhase, BlockDeviceKind, DiskPhase, MachinePhase, SnapshotPhase, VirtualDisk, VirtualDiskSnapshot,
-    VirtualMachine, VirtualMachineBlockDeviceAttachment,
+    VirtualMachine, VirtualMachineBlockDeviceAttachment, VirtualMachineSnapshot,
 };
 
-/// The disk of a snapshot, and the machine that has it.
-pub fn disk(ctx: &Context, ns: &str, name: &str) -> (DiskFact, Option<Arc<VirtualMachine>>) {
+/// The disk of the snapshot `own`, and the machine that has it.
+pub fn disk(ctx: &Context, ns: &str, name: &str, own: &str) -> (DiskFact, Option<Arc<VirtualMachine>>) {
     let Some(vd) = ctx.disks.get(ns, name) else { return (DiskFact::Missing, None) };
-    if let Some(why) = obstacle(ctx, &vd) {
+    if let Some(why) = obstacle(ctx, &vd, |other| other == own) {
         return (DiskFact::NotReady(why), None);
     }
     let holders = mounted_by(ctx, &vd);
@@ -34,8 +34,8 @@ pub fn disk(ctx: &Context, ns: &str, name: &str) -> (DiskFact, Option<Arc<Virtua
     }
 }
 
-/// Why no snapshot can be taken of a disk now.
-fn obstacle(ctx: &Context, vd: &VirtualDisk) -> Option<String> {
+/// Why no snapshot can be taken of a disk now. `own` tells snapshots that are part of the same.
+fn obstacle(ctx: &Context, vd: &VirtualDisk, own: impl Fn(&str) -> bool) -> Option<String> {
     let name = vd.name_any();
     if vd.meta().deletion_timestamp.is_some() {
         return Some(format!("VirtualDisk {name} is being deleted."));
@@ -46,11 +46,17 @@ fn obstacle(ctx: &Context, vd: &VirtualDisk) -> Option<String> {
         let phase = phase.map_or("Pending".into(), |p| format!("{p:?}"));
         return Some(format!("VirtualDisk {name} is not ready (phase {phase})."));
     }
-    copied_by(ctx, vd).map(|image| format!("{image} is being made from VirtualDisk {name}."))
+    if let Some(image) = copied_by(ctx, vd) {
+        return Some(format!("{image} is being made from VirtualDisk {name}."));
+    }
+    let other = taken_of(ctx, vd).into_iter().find(|other| !own(other))?;
+    Some(format!("VirtualDiskSnapshot {other} of VirtualDisk {name} is being taken."))
 }
 
 /// The machine of a snapshot.
-pub fn machine(ctx: &Context, vm: Option<&VirtualMachine>, name: &str) -> MachineFact {
+pub fn machine(ctx: &Context, vm: Option<&VirtualMachine>, vms: &VirtualMachineSnapshot) -> MachineFact {
+    let name = &vms.spec.virtual_machine_name;
+    let part = format!("-{}", vms.uid().unwrap_or_default());
     let Some(vm) = vm else { return MachineFact::Missing };
     if vm.meta().deletion_timestamp.is_some() {
         return MachineFact::NotReady(format!("VirtualMachine {name} is being deleted."));
@@ -64,7 +70,7 @@ pub fn machine(ctx: &Context, vm: Option<&VirtualMachine>, name: &str) -> Machin
     let ns = namespace(vm);
     let blocked = disks_of(ctx, vm).iter().find_map(|disk| match ctx.disks.get(&ns, disk) {
         None => Some(format!("VirtualDisk {disk} does not exist.")),
-        Some(vd) => obstacle(ctx, &vd).or_else(|| used_elsewhere(ctx, &vd, vm)),
+        Some(vd) => obstacle(ctx, &vd, |other| other.ends_with(&part)).or_else(|| used_elsewhere(ctx, &vd, vm)),
     });
     MachineFact::There(guest(&observation), blocked)
 }

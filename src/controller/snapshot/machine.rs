@@ -21,8 +21,8 @@ use super::super::{Context, Error};
 use super::disk::moment_told;
 use super::gather;
 use super::plan::{self, Guest, MachineFacts, Next, Told, Way, guest};
-use super::take::{Moment, Subject, Taken, Wanted, take};
-use crate::host::SnapshotOf;
+use super::take::{Moment, Subject, Taken, Wanted, discard, take};
+use crate::host::{SnapshotOf, VolumeId};
 use crate::types::condition::{self, Status};
 use crate::types::{
     AddressType, KeepIpAddress, ProvisioningType, SnapshotPhase, VirtualDisk, VirtualDiskSnapshot,
@@ -36,20 +36,32 @@ const SOURCE_NOT_READY: &str = "VirtualMachineNotReadyForSnapshotting";
 const FAILED: &str = "VirtualMachineSnapshotFailed";
 /// Pause before another look at what was made or started just now.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// Pause before another look at disks that are in use.
+const BLOCKED_AGAIN: Duration = Duration::from_secs(5);
 /// Longest name of an object.
 const LONGEST_NAME: usize = 253;
 
 /// One look at one snapshot of a machine.
 pub async fn reconcile(vms: Arc<VirtualMachineSnapshot>, ctx: Arc<Context>) -> Result<Action, Error> {
+    if let Some(next) = look(vms.clone(), &ctx, false).await? {
+        return Ok(next);
+    }
+    let _its_turn = ctx.taking.lock().await;
+    let next = look(ctx.machine_snapshots.newest(vms), &ctx, true).await?;
+    Ok(next.unwrap_or_else(Action::await_change))
+}
+
+/// Looks and acts; `None` when it is to be taken and it is not its turn.
+async fn look(vms: Arc<VirtualMachineSnapshot>, ctx: &Arc<Context>, its_turn: bool) -> Result<Option<Action>, Error> {
     if vms.meta().deletion_timestamp.is_some() {
-        return Ok(Action::await_change());
+        return Ok(Some(Action::await_change()));
     }
     let ns = namespace(vms.as_ref());
     let old = vms.status.clone().unwrap_or_default();
     let vm = ctx.machines.get(&ns, &vms.spec.virtual_machine_name);
-    let fact = gather::machine(&ctx, vm.as_deref(), &vms.spec.virtual_machine_name);
+    let fact = gather::machine(ctx, vm.as_deref(), &vms);
     let names = old.virtual_disk_snapshot_names.clone().unwrap_or_default();
-    let parts: Vec<_> = names.iter().map(|name| gather::part(&ctx, &ns, name)).collect();
+    let parts: Vec<_> = names.iter().map(|name| gather::part(ctx, &ns, name)).collect();
     let secret = old.virtual_machine_snapshot_secret_name.as_deref();
     let facts = MachineFacts {
         before: old.phase,
@@ -61,17 +73,20 @@ pub async fn reconcile(vms: Arc<VirtualMachineSnapshot>, ctx: Arc<Context>) -> R
         secret: secret.is_some_and(|name| ctx.secrets.get(&ns, name).is_some()),
     };
     let (way, vm) = match (plan::machine(&facts), vm) {
-        (Next::Keep, _) => return Ok(Action::await_change()),
+        (Next::Keep, _) => return Ok(Some(Action::await_change())),
         (Next::Say(told), vm) => {
-            announce(&vms, vm.as_deref(), &told, &ctx);
-            report(&vms, &told, None, &ctx).await?;
-            return Ok(Action::await_change());
+            announce(&vms, vm.as_deref(), &told, ctx);
+            report(&vms, &told, None, ctx).await?;
+            // What is in the way of a disk does not always show in the machine.
+            let blocked = told.reason == plan::BLOCKED;
+            return Ok(Some(if blocked { Action::requeue(BLOCKED_AGAIN) } else { Action::await_change() }));
         }
+        (Next::Take(_), Some(_)) if !its_turn => return Ok(None),
         (Next::Take(way), Some(vm)) => (way, vm),
         // There is no machine to take it of.
-        (Next::Take(_), None) => return Ok(Action::await_change()),
+        (Next::Take(_), None) => return Ok(Some(Action::await_change())),
     };
-    begin(&vms, &vm, way, &ctx).await
+    begin(&vms, &vm, way, ctx).await.map(Some)
 }
 
 /// Puts on record what is to be taken, and takes it.
@@ -107,6 +122,13 @@ async fn begin(
         ctx,
     )
     .await?;
+    // Deleted while it was taken: nobody else knows of what was begun for snapshots that are gone.
+    let gone = |volume: &VolumeId| ctx.wakeup.graph.lock().of_uid(&volume.uid).is_none();
+    let left: Vec<_> = prepared.disks.iter().map(|disk| disk.snapshot.clone()).filter(gone).collect();
+    if ctx.machine_snapshots.get(&namespace(vms.as_ref()), &vms.name_any()).is_none() {
+        discard(&left, ctx).await;
+        return Ok(Action::await_change());
+    }
     match taken {
         Taken::Again => Ok(Action::requeue(LOOK_AGAIN)),
         Taken::Inconsistent(why) => {

@@ -43,10 +43,14 @@ pub fn as_source(ctx: &Context, namespace: &str, name: &str) -> Availability {
 
 /// A snapshot that is being taken right now of a disk.
 pub fn of_disk(ctx: &Context, vd: &VirtualDisk) -> Option<String> {
-    disk_keys(ctx, &vd.key()).into_iter().find_map(|key| {
-        let vds = ctx.disk_snapshots.at(&key)?;
-        being_taken(ctx, &vds).then(|| format!("VirtualDiskSnapshot {}", key.name))
-    })
+    taken_of(ctx, vd).first().map(|name| format!("VirtualDiskSnapshot {name}"))
+}
+
+/// Names of the snapshots that are being taken of a disk.
+fn taken_of(ctx: &Context, vd: &VirtualDisk) -> Vec<String> {
+    let keys = disk_keys(ctx, &vd.key()).into_iter();
+    let taken = |key: &Key| ctx.disk_snapshots.at(key).is_some_and(|vds| being_taken(ctx, &vds));
+    keys.filter(taken).map(|key| key.name).collect()
 }
 
 fn disk_keys(ctx: &Context, disk: &Key) -> Vec<Key> {
@@ -76,7 +80,8 @@ pub enum Snapshotting {
 pub fn of_machine(ctx: &Context, vm: &VirtualMachine, disks: impl IntoIterator<Item = String>) -> Option<Snapshotting> {
     let ns = namespace(vm);
     let mut waiting = None;
-    for key in ctx.wakeup.graph.lock().naming(&vm.key(), Kind::MachineSnapshot) {
+    let of_it = ctx.wakeup.graph.lock().naming(&vm.key(), Kind::MachineSnapshot);
+    for key in of_it {
         let Some(vms) = ctx.machine_snapshots.at(&key) else { continue };
         let name = format!("VirtualMachineSnapshot {}", key.name);
         match vms.status.as_ref().and_then(|s| s.phase) {

@@ -6,7 +6,7 @@ use super::super::{Context, Error};
 use super::disk::DiskSubject;
 use super::machine::MachineSubject;
 use super::plan::Way;
-use crate::host::{MachineId, SnapshotOf};
+use crate::host::{MachineId, SnapshotOf, VolumeId};
 
 /// How long file systems stay frozen at most: what takes longer has failed.
 const FREEZE_LIMIT: Duration = Duration::from_secs(30);
@@ -86,39 +86,51 @@ pub struct Wanted<'a> {
 /// [`Error`] when a step cannot be put on record. The file systems are thawed all the same.
 pub async fn take(wanted: Wanted<'_>, ctx: &Context) -> Result<Taken, Error> {
     let Wanted { subject, machine, way, required, disks } = wanted;
-    let Some(id) = machine.filter(|_| way == Way::Freeze) else {
-        return moment(&subject, way, disks, way != Way::AsItIs, ctx).await;
-    };
-    subject.say(Moment::Freezing, ctx).await?;
-    if let Err(words) = ctx.host.freeze(&id, FREEZE_LIMIT).await {
-        if required {
-            return Ok(Taken::Inconsistent(words));
-        }
-        tracing::info!(machine = %id.0, words, "the snapshot is taken without freezing the file systems");
-        return moment(&subject, way, disks, false, ctx).await;
-    }
     let snapshots: Vec<_> = disks.iter().map(|disk| disk.snapshot.clone()).collect();
-    let taken = moment(&subject, way, disks, true, ctx).await;
-    let lasted = ctx.host.observe(&id).frozen.is_some();
-    // The guest waits: it is thawed whether or not that can be put on record.
-    let (said, thawed) = tokio::join!(subject.say(Moment::Unfreezing, ctx), ctx.host.thaw(&id));
-    if let Err(words) = thawed {
-        tracing::warn!(machine = %id.0, words, "the host goes on trying to thaw the file systems");
-    }
-    let taken = taken?;
-    said?;
+    let (taken, lasted) = match (way, machine) {
+        (Way::Freeze, Some(id)) => {
+            subject.say(Moment::Freezing, ctx).await?;
+            if let Err(words) = ctx.host.freeze(&id, FREEZE_LIMIT).await {
+                if required {
+                    return Ok(Taken::Inconsistent(words));
+                }
+                tracing::info!(machine = %id.0, words, "the snapshot is taken without freezing the file systems");
+                return moment(&subject, way, disks, false, ctx).await;
+            }
+            let taken = moment(&subject, way, disks, true, ctx).await;
+            let lasted = ctx.host.observe(&id).frozen.is_some();
+            // The guest waits: it is thawed whether or not that can be put on record.
+            let (said, thawed) = tokio::join!(subject.say(Moment::Unfreezing, ctx), ctx.host.thaw(&id));
+            if let Err(words) = thawed {
+                tracing::warn!(machine = %id.0, words, "the host goes on trying to thaw the file systems");
+            }
+            let taken = taken?;
+            said?;
+            (taken, lasted)
+        }
+        (Way::Frozen, Some(id)) => {
+            let taken = moment(&subject, way, disks, true, ctx).await?;
+            (taken, ctx.host.observe(&id).frozen.is_some())
+        }
+        _ => return moment(&subject, way, disks, way == Way::AtRest, ctx).await,
+    };
     if lasted || !matches!(taken, Taken::Begun { .. }) {
         return Ok(taken);
     }
     if !required {
         return Ok(Taken::Begun { consistent: false });
     }
+    discard(&snapshots, ctx).await;
+    Ok(Taken::Inconsistent("the file systems did not stay frozen until the snapshot was taken".into()))
+}
+
+/// Removes what was begun.
+pub async fn discard(snapshots: &[VolumeId], ctx: &Context) {
     for snapshot in snapshots {
-        if let Err(detail) = ctx.host.delete_volume(&snapshot).await {
+        if let Err(detail) = ctx.host.delete_volume(snapshot).await {
             tracing::warn!(snapshot = %snapshot.uid, detail, "cannot remove it");
         }
     }
-    Ok(Taken::Inconsistent("the file systems did not stay frozen until the snapshot was taken".into()))
 }
 
 async fn moment(

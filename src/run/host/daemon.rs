@@ -136,7 +136,7 @@ async fn serve(paths: &Paths, foreground: bool) -> Result<(), Failure> {
         tokio::spawn(apiserver::serve_tls(listener, api.clone(), tls, shutdown.clone()))
     });
     let settling = store.clone();
-    let account = Arc::new(Account { started, store, audit, spared: spared_file(paths), host });
+    let account = Arc::new(Account { started, store, audit, spared: spared_file(paths), host: host.clone() });
     let router = axum::Router::new()
         .route(status::PATH, get(move || async move { axum::Json(account.report()) }))
         .fallback_service(api);
@@ -171,6 +171,7 @@ async fn serve(paths: &Paths, foreground: bool) -> Result<(), Failure> {
             Err(error) => tracing::error!(%error, "the server ended badly"),
         }
     }
+    thaw(&host).await;
     match tokio::time::timeout(Duration::from_secs(5), settling.settle()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(%error, "the store's log stays beside it"),
@@ -191,6 +192,19 @@ fn history(seconds: u64) -> crate::store::Options {
     let usual = crate::store::Options::default();
     let keep = Duration::from_secs(seconds);
     crate::store::Options { keep, compact_every: usual.compact_every.min(keep).max(Duration::from_secs(1)), ..usual }
+}
+
+/// Thaws what is frozen: a frozen guest hangs, and the next daemon may be long in coming.
+async fn thaw(host: &LocalHost) {
+    let frozen = host.machines().into_iter().filter(|machine| machine.frozen.is_some());
+    let thawing = frozen.map(|machine| async move {
+        if let Err(error) = host.thaw(&machine.id).await {
+            tracing::warn!(machine = %machine.id.0, %error, "the next daemon has to thaw it");
+        }
+    });
+    if tokio::time::timeout(Duration::from_secs(5), futures::future::join_all(thawing)).await.is_err() {
+        tracing::warn!("some guests are left frozen: the next daemon has to thaw them");
+    }
 }
 
 fn node_name(settings: &Settings, host: &LocalHost) -> String {

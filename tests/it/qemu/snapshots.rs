@@ -263,6 +263,17 @@ fn frozen_file_systems_thaw_by_themselves_whatever_happens() {
     let mut console = reopened(&world);
     console.run("echo once-more > once-more; sync");
 
+    // By a daemon that stops.
+    assert_eq!(put(&world, "m", "freeze", r#"{"unfreezeTimeout":"10m"}"#).0, 200);
+    console.send("echo $((40+2))-thawed > thawed; cat thawed\n");
+    world.ok(&["host", "stop"]);
+    drop(console);
+    world.start_daemon();
+    thawed(&world);
+    let mut console = world.console("m");
+    console.until("42-thawed", SOON);
+    let mut console = reopened(&world);
+
     // A guest without an agent says so, and one that is off.
     console.run("sudo killall qemu-ga");
     world.until("vm/m", "without an agent", SOON, |o| condition(o, "AgentReady").starts_with("False"));

@@ -118,7 +118,7 @@ async fn while_it_is_copied_the_disk_stays_as_it_is() {
     assert_eq!((&vd["status"]["phase"], &vd["status"]["capacity"]), (&json!("Ready"), &json!("1Gi")));
     // A start waits, too.
     w.operation("stop", "Stop", "vm", Some(true)).await;
-    w.phase("vm", "vm", "Stopped").await;
+    w.phase("vmop", "stop", "Completed").await;
     w.operation("start", "Start", "vm", None).await;
     w.settle().await;
     assert_ne!(w.get("vm", "vm").await.unwrap()["status"]["phase"], "Running");
@@ -252,4 +252,58 @@ async fn what_the_host_cannot_take_fails_and_the_guest_is_thawed() {
     assert_eq!(condition(&part, "VirtualDiskSnapshotReady").1, "VirtualDiskSnapshotFailed");
     let vm = w.until("vm", "vm", "thawed", |o| condition(o, "FilesystemFrozen").0.is_empty()).await;
     assert_eq!(condition(&vm, "Snapshotting").0, "");
+}
+
+#[tokio::test]
+async fn snapshots_of_one_machine_take_turns() {
+    let w = World::new().await;
+    let vm = w.running("vm", json!({})).await;
+    agent(&w, &vm).await;
+    w.host.hold_snapshots();
+    of_disk(&w, "a", "vm-root", true).await;
+    w.phase("vds", "a", "InProgress").await;
+    of_disk(&w, "b", "vm-root", true).await;
+    let told = w.phase("vds", "b", "Pending").await;
+    let message = condition(&told, "VirtualDiskSnapshotReady").2;
+    assert!(message.contains("VirtualDiskSnapshot a of VirtualDisk vm-root is being taken"), "{message}");
+    of_machine(&w, "m", "vm", json!({})).await;
+    let told = w.phase("vms", "m", "Pending").await;
+    assert_eq!(condition(&told, "VirtualMachineSnapshotReady").1, "BlockDevicesNotReady");
+    // Whoever is next, copies are made one after the other.
+    let release = || {
+        let held: Vec<VolumeId> = w.host.volumes().into_iter().filter(|id| is_working(w.host.volume(id))).collect();
+        assert!(held.len() <= 1, "{held:?}");
+        held.into_iter().for_each(|id| w.host.set_volume(id, made()));
+    };
+    for (kind, name) in [("vds", "a"), ("vds", "b"), ("vms", "m")] {
+        let ready = w
+            .until(kind, name, "ready", |o| {
+                release();
+                o["status"]["phase"] == "Ready"
+            })
+            .await;
+        assert_eq!(ready["status"]["consistent"], true, "{name}");
+    }
+}
+
+fn is_working(state: Option<VolumeState>) -> bool {
+    matches!(state, Some(VolumeState::Working { .. }))
+}
+
+#[tokio::test]
+async fn what_waits_for_a_machine_goes_on_when_the_machine_is_ready() {
+    let w = World::new().await;
+    let vm = w.running("vm", json!({"runPolicy": "AlwaysOnUnlessStoppedManually"})).await;
+    agent(&w, &vm).await;
+    w.operation("go", "Evict", "vm", None).await;
+    w.phase("vm", "vm", "Migrating").await;
+    of_disk(&w, "s", "vm-root", true).await;
+    let told = w.phase("vds", "s", "Pending").await;
+    let message = condition(&told, "VirtualDiskSnapshotReady").2;
+    assert!(message.contains("being migrated"), "{message}");
+    of_machine(&w, "m", "vm", json!({})).await;
+    w.phase("vms", "m", "Pending").await;
+    w.delete("vmop", "go").await;
+    w.phase("vds", "s", "Ready").await;
+    w.phase("vms", "m", "Ready").await;
 }

@@ -256,6 +256,8 @@ pub struct MachineFacts<'a> {
     pub secret: bool,
 }
 
+/// Reason while a disk is in use otherwise.
+pub const BLOCKED: &str = "BlockDevicesNotReady";
 const FAILED_MACHINE: &str = "VirtualMachineSnapshotFailed";
 
 /// The snapshot of a machine: next step.
@@ -314,7 +316,7 @@ fn before_the_moment(f: &MachineFacts<'_>) -> Next {
         }
         MachineFact::NotReady(why) => Next::Say(Told::new(Pending, WAITING, why.clone()).of_unready_source()),
         MachineFact::There(_, Some(obstacle)) => {
-            Next::Say(Told::new(Pending, "BlockDevicesNotReady", obstacle.clone()).of_ready_source())
+            Next::Say(Told::new(Pending, BLOCKED, obstacle.clone()).of_ready_source())
         }
         MachineFact::There(guest, None) => match verdict(*guest, f.required, f.name) {
             Verdict::Take(way) => Next::Take(way),
