@@ -100,10 +100,10 @@ watched!(namespaced VirtualDisk, Disk, this => {
     let ns = namespace(this);
     let source = this.spec.data_source.as_ref().and_then(|s| s.object_ref.as_ref());
     source
-        .and_then(|r| match r.kind {
-            DiskSourceKind::VirtualImage => Some(Key::new(Kind::Image, &ns, &r.name)),
-            DiskSourceKind::ClusterVirtualImage => Some(Key::new(Kind::ClusterImage, "", &r.name)),
-            DiskSourceKind::VirtualDiskSnapshot => Some(Key::new(Kind::DiskSnapshot, &ns, &r.name)),
+        .map(|r| match r.kind {
+            DiskSourceKind::VirtualImage => Key::new(Kind::Image, &ns, &r.name),
+            DiskSourceKind::ClusterVirtualImage => Key::new(Kind::ClusterImage, "", &r.name),
+            DiskSourceKind::VirtualDiskSnapshot => Key::new(Kind::DiskSnapshot, &ns, &r.name),
         })
         .into_iter()
         .collect()

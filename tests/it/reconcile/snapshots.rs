@@ -1,5 +1,7 @@
 //! Snapshots of disks and machines: phases, conditions, what they make, what they keep.
 
+use futures::StreamExt;
+use kube::api::{WatchEvent, WatchParams};
 use serde_json::{Value, json};
 use vmdeck::host::{Host, VolumeFailure, VolumeId, VolumeInfo, VolumeKind, VolumeState};
 
@@ -23,6 +25,27 @@ async fn of_machine(w: &World, name: &str, vm: &str, more: Value) -> Value {
     let mut spec = json!({"virtualMachineName": vm});
     json_patch::merge(&mut spec, &more);
     w.create("vms", name, json!({ "spec": spec })).await
+}
+
+/// Collects the reasons of a condition from now on, each once, until the object's phase is `phase`.
+fn reasons(w: &World, kind: &str, type_: &'static str, phase: &'static str) -> tokio::task::JoinHandle<Vec<String>> {
+    let api = w.api(kind);
+    tokio::spawn(async move {
+        let mut seen: Vec<String> = Vec::new();
+        let mut events = std::pin::pin!(api.watch(&WatchParams::default(), "0").await.unwrap());
+        while let Some(event) = events.next().await {
+            let (WatchEvent::Added(object) | WatchEvent::Modified(object)) = event.unwrap() else { continue };
+            let object = serde_json::to_value(object).unwrap();
+            let reason = condition(&object, type_).1.to_owned();
+            if !reason.is_empty() && !seen.contains(&reason) {
+                seen.push(reason);
+            }
+            if object["status"]["phase"] == phase {
+                break;
+            }
+        }
+        seen
+    })
 }
 
 /// The guest has an agent.
@@ -303,7 +326,23 @@ async fn what_waits_for_a_machine_goes_on_when_the_machine_is_ready() {
     assert!(message.contains("being migrated"), "{message}");
     of_machine(&w, "m", "vm", json!({})).await;
     w.phase("vms", "m", "Pending").await;
+    let waits = |o: &Value| condition(o, "Snapshotting").1 == "WaitingForTheSnapshotToStart";
+    w.until("vm", "vm", "waiting for its snapshot", waits).await;
     w.delete("vmop", "go").await;
     w.phase("vds", "s", "Ready").await;
     w.phase("vms", "m", "Ready").await;
+}
+
+#[tokio::test]
+async fn every_step_of_the_moment_is_on_record() {
+    let w = World::new().await;
+    let vm = w.running("vm", json!({})).await;
+    agent(&w, &vm).await;
+    let steps = |ready: &str| ["FileSystemFreezing", "Snapshotting", "FileSystemUnfreezing", ready].map(str::to_owned);
+    let of_disks = reasons(&w, "vds", "VirtualDiskSnapshotReady", "Ready");
+    of_disk(&w, "d", "vm-root", true).await;
+    assert_eq!(of_disks.await.unwrap(), steps("VirtualDiskSnapshotReady"));
+    let of_machines = reasons(&w, "vms", "VirtualMachineSnapshotReady", "Ready");
+    of_machine(&w, "m", "vm", json!({})).await;
+    assert_eq!(of_machines.await.unwrap(), steps("VirtualMachineSnapshotReady"));
 }

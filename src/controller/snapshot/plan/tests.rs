@@ -182,7 +182,15 @@ fn a_machines_snapshot_phase_by_phase() {
             true,
             ("InProgress", yes, "Snapshotting"),
         ),
-        (Some(InProgress), yes, true, &missing, &[copying.clone()], true, ("InProgress", yes, "Snapshotting")),
+        (
+            Some(InProgress),
+            yes,
+            true,
+            &missing,
+            std::slice::from_ref(&copying),
+            true,
+            ("InProgress", yes, "Snapshotting"),
+        ),
         // Some begun, some not: vmdeck was stopped in between.
         (
             Some(InProgress),
