@@ -16,6 +16,9 @@ use super::task::Task;
 /// Pause between tries to thaw.
 const THAW_AGAIN: Duration = Duration::from_secs(2);
 
+/// A try takes no longer than this.
+const TRY: Duration = Duration::from_secs(30);
+
 impl Task {
     /// Has the agent freeze the guest, beside everything else.
     pub(super) async fn freeze(&mut self, running: &mut Running, timeout: Duration, done: Done) {
@@ -73,7 +76,15 @@ impl Task {
 
     /// Has the agent thaw the guest, again and again until it does.
     pub(super) fn thaw(&mut self, running: &Running, done: Option<Done>) {
-        self.thaw_at = Some(Instant::now() + THAW_AGAIN);
+        if running.instance.frozen.is_none() && !running.agent_connected {
+            self.thaw_at = None;
+            if let Some(done) = done {
+                // Nobody may wait any more.
+                let _ = done.send(Ok(()));
+            }
+            return;
+        }
+        self.thaw_at = Some(Instant::now() + TRY);
         let (machine, run_dir) = (self.machine.clone(), running.instance.run_dir.clone());
         tokio::spawn(async move {
             let outcome = agent::thaw(&run_dir).await;
@@ -98,6 +109,7 @@ impl Task {
                 Err(format!("the guest agent does not thaw the file systems: {error}"))
             }
             Err(error) => {
+                self.thaw_at = Some(Instant::now() + THAW_AGAIN);
                 tracing::warn!(machine = %self.record.id.0, %error, "the guest is not thawed yet; trying again");
                 Err(format!("the guest agent does not thaw the file systems yet: {error}"))
             }

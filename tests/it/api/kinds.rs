@@ -1,4 +1,4 @@
-//! The kinds that nothing is done for yet, and what is told of mistakes, by stock kubectl and by vmdeck.
+//! Snapshots, operations on them and MAC addresses, and what is told of mistakes, by stock kubectl and by vmdeck.
 
 use super::desk::{Case, Desk, case};
 use super::programs::{self, Kubectl};
@@ -103,13 +103,13 @@ const CASES: &[Case] = &[
         &["condition met"],
     ),
     case("N-09", "kubectl wait --timeout=60s --for=condition=Completed=False vmsop/o", &["condition met"]),
-    case("N-10", "kubectl wait --timeout=60s --for=condition=Bound=False vmmac/a", &["condition met"]),
+    case("N-10", "kubectl wait --timeout=60s --for=condition=Bound=True vmmac/a", &["condition met"]),
     case(
         "N-11",
         "kubectl get vds,vms,vmsop,vmmac,vmmacl",
-        &["CONSISTENT", "Failed", "CreateVirtualMachine", "Pending", "VIRTUALMACHINEMACADDRESS"],
+        &["CONSISTENT", "Pending", "CreateVirtualMachine", "Bound", "VIRTUALMACHINEMACADDRESS"],
     ),
-    case("N-12", "kubectl describe vms s", &["Keep IP ?Address: *Never", "Snapshots are not made by this release"]),
+    case("N-12", "kubectl describe vms s", &["Keep IP ?Address: *Never", "VirtualMachine m does not exist"]),
     case("N-13", r#"kubectl patch vds s --type merge -p '{"spec":{"virtualDiskName":"x"}}'"#, &["cannot be changed"])
         .exits(1),
     case(
@@ -124,15 +124,19 @@ const CASES: &[Case] = &[
         "kubectl apply --validate=warn -f typo.yaml || kubectl apply --validate=false -f typo.yaml",
         &["the field is called virtualMachineIPAddressName, with two d", "typo created"],
     ),
-    case("N-17", "vmdeck get vds,vms,vmsop,vmmac,vmmacl", &["CONSISTENT", "Failed", "CreateVirtualMachine"]),
-    case("N-18", "vmdeck describe vmsop o", &["no machine can be made from one"]),
+    case("N-17", "vmdeck get vds,vms,vmsop,vmmac,vmmacl", &["CONSISTENT", "Pending", "CreateVirtualMachine"]),
+    case("N-18", "vmdeck describe vmsop o", &["Waits for VirtualMachineSnapshot s"]),
     case(
         "N-19",
         "vmdeck api-resources",
         &["virtualmachinesnapshots *vmsnapshot,vms", "virtualmachinemacaddressleases"],
     ),
     case("N-20", "kubectl get usbdevices", &["the server doesn't have a resource type"]).exits(1),
-    case("N-21", "kubectl delete -f kinds.yaml && kubectl get vds,vms,vmsop,vmmac,vmmacl", &["No resources found"]),
+    case(
+        "N-21",
+        "kubectl delete --ignore-not-found -f kinds.yaml && kubectl get vds,vms,vmsop,vmmac",
+        &["No resources found"],
+    ),
 ];
 
 fn run(client: &Kubectl) {

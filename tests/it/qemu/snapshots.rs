@@ -279,6 +279,7 @@ fn frozen_file_systems_thaw_by_themselves_whatever_happens() {
     world.until("vm/m", "without an agent", SOON, |o| condition(o, "AgentReady").starts_with("False"));
     let (code, answer) = put(&world, "m", "freeze", "");
     assert!(code == 500 && answer.contains("agent"), "{answer}");
+    assert_eq!(put(&world, "m", "unfreeze", "").0, 200, "nothing is frozen");
     world.ok(&["stop", "m", "--force", "--wait"]);
     let (code, answer) = put(&world, "m", "freeze", "");
     assert!(code == 500 && answer.contains("off"), "{answer}");
