@@ -129,6 +129,8 @@ actions! {
     PortForward, "port-forward", Machine, "forward ports", "Make ports of the machine reachable on this computer";
     Snapshot, "snapshot", Machine, "snapshot", "Save the machine with its disks as they are now";
     Attach, "attach", Machine, "attach disk", "Attach a disk to the machine";
+    Clone, "clone", Machine, "clone", "Make a second machine of it, with copies of its disks";
+    Restore, "restore", Machine, "restore", "Make the machine and its disks what they were at a snapshot";
     Detach, "detach", Object, "detach", "Detach the device of this attachment";
 
     NextMatch, "next-match", Text, "next match", "To the next match of the search";
@@ -176,7 +178,14 @@ pub fn possible(action: Action, kind: &str, object: &serde_json::Value) -> Possi
         return Possible::Absent;
     }
     match action {
-        Action::Start | Action::Stop | Action::Restart | Action::ForceStop | Action::ForceRestart | Action::Evict => {
+        Action::Start
+        | Action::Stop
+        | Action::Restart
+        | Action::ForceStop
+        | Action::ForceRestart
+        | Action::Evict
+        | Action::Clone
+        | Action::Restore => {
             if deleting {
                 return no("it is being deleted");
             }
@@ -253,6 +262,8 @@ fn power(action: Action, phase: &str, policy: &str) -> Possible {
         Action::ForceStop => (OperationType::Stop, true),
         Action::Restart => (OperationType::Restart, false),
         Action::ForceRestart => (OperationType::Restart, true),
+        Action::Clone => (OperationType::Clone, false),
+        Action::Restore => (OperationType::Restore, false),
         _ => (OperationType::Evict, false),
     };
     // A policy or phase that a newer server has made up is for the server to judge.
@@ -305,6 +316,10 @@ mod tests {
             (Action::Evict, "Migrating", manual, Possible::No("it is Migrating".into())),
             (Action::Stop, "", manual, Possible::No("it is no phase yet".into())),
             (Action::Evict, "Stopped", manual, Possible::No("it is Stopped".into())),
+            (Action::Clone, "Stopped", "AlwaysOff", Possible::Yes),
+            (Action::Clone, "Pending", manual, Possible::No("it is Pending".into())),
+            (Action::Restore, "Pending", manual, Possible::Yes),
+            (Action::Restore, "Migrating", manual, Possible::No("it is Migrating".into())),
         ] {
             assert_eq!(possible(action, "VirtualMachine", &vm(phase, policy)), expected, "{action:?} {phase} {policy}");
         }

@@ -8,7 +8,7 @@ use crossterm::event::{KeyEvent, MouseEvent};
 use serde_json::Value;
 
 use super::console::{History, Target};
-use super::form::{AttachContext, CreateContext};
+use super::form::{AttachContext, CloneContext, CreateContext, RestoreContext};
 use super::theme::Theme;
 use crate::client::{Choice, ClientError, ContextInfo, Engine, OperationType, TableEvent};
 use crate::types::kinds::KindInfo;
@@ -139,6 +139,20 @@ pub enum FormWish {
         /// The machine.
         machine: String,
     },
+    /// A copy of a machine.
+    Clone {
+        /// The machine's namespace.
+        namespace: String,
+        /// The machine.
+        machine: String,
+    },
+    /// A machine as it was.
+    Restore {
+        /// The machine's namespace.
+        namespace: String,
+        /// The machine.
+        machine: String,
+    },
 }
 
 /// What a form offers.
@@ -148,6 +162,10 @@ pub enum FormData {
     Machine(CreateContext),
     /// For a disk of a machine.
     Attach(AttachContext),
+    /// For a copy of a machine.
+    Clone(CloneContext),
+    /// For restoring a machine.
+    Restore(RestoreContext),
 }
 
 /// News of a console's connection.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::form::{AttachContext, CreateContext, DiskChoice, ImageChoice};
+use super::super::form::{AttachContext, CloneContext, CreateContext, DiskChoice, ImageChoice, RestoreContext};
 use super::super::message::{Failure, FormData, FormWish};
 use super::super::screens::kind_noun;
 use crate::client::{ClientError, ErrorKind, ListOptions, Session, WriteOptions};
@@ -50,7 +50,29 @@ pub async fn prepare(session: &Session, wish: FormWish) -> Result<FormData, Fail
                 machine,
             }))
         }
+        FormWish::Clone { namespace, machine } => {
+            let machines = items(session, "vm", Some(namespace.as_str())).await.unwrap_or_default();
+            Ok(FormData::Clone(CloneContext { taken: names(&machines), namespace, machine }))
+        }
+        FormWish::Restore { namespace, machine } => {
+            let snapshots = items(session, "vmsnapshot", Some(namespace.as_str())).await;
+            let snapshots = snapshots.map_err(|e| Failure::from(&e))?;
+            Ok(FormData::Restore(RestoreContext { snapshots: of_machine(&snapshots, &machine), namespace, machine }))
+        }
     }
+}
+
+/// Snapshots of a machine that can be restored, the newest first, with their times.
+fn of_machine(snapshots: &[Value], machine: &str) -> Vec<(String, String)> {
+    let when = |s: &Value| s["metadata"]["creationTimestamp"].as_str().unwrap_or_default().to_owned();
+    let usable = |s: &&Value| {
+        s["spec"]["virtualMachineName"] == machine
+            && s["status"]["phase"] == "Ready"
+            && s["metadata"]["deletionTimestamp"].is_null()
+    };
+    let mut all: Vec<_> = snapshots.iter().filter(usable).map(|s| (name(s), when(s))).collect();
+    all.sort_by(|(a, at), (b, bt)| (bt, b).cmp(&(at, a)));
+    all
 }
 
 async fn items(session: &Session, kind: &str, namespace: Option<&str>) -> Result<Vec<Value>, ClientError> {

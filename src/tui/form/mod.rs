@@ -5,6 +5,7 @@
 //!
 //! No I/O, no clock, no randomness: salts and the choices to offer are given to the constructors.
 
+mod copy;
 mod crypt;
 mod disk;
 mod field;
@@ -18,6 +19,7 @@ use serde_json::Value;
 
 use crate::types::text::printable;
 
+pub use copy::{CloneContext, RestoreContext, clone_machine, restore_machine};
 pub use disk::{AttachContext, attach_disk};
 pub use field::{Choice, Control, Field};
 pub use machine::{CreateContext, DiskChoice, ImageChoice, create_machine};

@@ -47,7 +47,7 @@ fn go(form: &mut Form, name: &str) {
 }
 
 /// Replaces a text field's contents.
-fn fill(form: &mut Form, name: &str, text: &str) {
+pub(super) fn fill(form: &mut Form, name: &str, text: &str) {
     go(form, name);
     ctrl(form, 'u');
     for c in text.chars() {
@@ -66,7 +66,7 @@ fn choose(form: &mut Form, name: &str, value: &str) {
     panic!("{name} has no choice {value}");
 }
 
-fn manifests(form: &mut Form) -> Vec<Value> {
+pub(super) fn manifests(form: &mut Form) -> Vec<Value> {
     match &ctrl(form, 's')[..] {
         [Request::Apply(manifests)] => manifests.clone(),
         other => panic!("{other:?}"),
@@ -74,7 +74,7 @@ fn manifests(form: &mut Form) -> Vec<Value> {
 }
 
 /// Every manifest is one the API takes as it is.
-fn check_schema(manifests: &[Value]) {
+pub(super) fn check_schema(manifests: &[Value]) {
     for manifest in manifests {
         let (api, kind) = (manifest["apiVersion"].as_str().unwrap(), manifest["kind"].as_str().unwrap());
         let schema = Schema::of(kinds::by_kind(api, kind).unwrap());

@@ -146,6 +146,8 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::PortForward => ask::ports(state),
         Action::Snapshot => ask::snapshot(state),
         Action::Attach => return edits::attach(state),
+        Action::Clone => return edits::clone(state),
+        Action::Restore => return edits::restore(state),
         Action::Detach => ask::detach(state),
         Action::NextMatch | Action::PreviousMatch => {
             if let View::Text(document) = state.view_mut() {

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::super::action::Action;
 use super::super::editor::{Editor, Request as EditorRequest};
-use super::super::form::{Request as FormRequest, attach_disk, create_machine};
+use super::super::form::{Request as FormRequest, attach_disk, clone_machine, create_machine, restore_machine};
 use super::super::input::Input;
 use super::super::message::{EditId, Effect, Failure, FormData, FormWish, Kind, ObjectRef};
 use super::super::overlay::{Ask, Overlay, Purpose};
@@ -69,12 +69,28 @@ pub fn attach(state: &mut State) -> Vec<Effect> {
     vec![Effect::Prepare(FormWish::Attach { namespace: machine.namespace, machine: machine.name })]
 }
 
+/// Starts to clone the machine at hand.
+pub fn clone(state: &mut State) -> Vec<Effect> {
+    let Some((machine, _)) = state.at_hand() else { return Vec::new() };
+    state.hint("gathering names");
+    vec![Effect::Prepare(FormWish::Clone { namespace: machine.namespace, machine: machine.name })]
+}
+
+/// Starts to restore the machine at hand.
+pub fn restore(state: &mut State) -> Vec<Effect> {
+    let Some((machine, _)) = state.at_hand() else { return Vec::new() };
+    state.hint("gathering snapshots");
+    vec![Effect::Prepare(FormWish::Restore { namespace: machine.namespace, machine: machine.name })]
+}
+
 /// What a form offers has come.
 pub fn prepared(state: &mut State, result: Result<FormData, Failure>) -> Vec<Effect> {
     state.notice = None;
     let form = match result {
         Ok(FormData::Machine(context)) => create_machine(context),
         Ok(FormData::Attach(context)) => attach_disk(context),
+        Ok(FormData::Clone(context)) => clone_machine(context),
+        Ok(FormData::Restore(context)) => restore_machine(context),
         Err(failure) => {
             state.error("Open the form".into(), failure, None);
             return Vec::new();
