@@ -9,5 +9,6 @@ mod moving_network;
 mod power;
 mod provisioning;
 mod restoring;
+mod restoring_machines;
 mod snapshots;
 mod ui;

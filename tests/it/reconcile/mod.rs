@@ -1,9 +1,11 @@
 //! Manifests to host steps and status: the real server in memory, the real controllers, a fake host.
 
+mod cloning;
 mod fake_host;
 mod full_disk;
 mod mac;
 mod placement;
+mod restoring_machines;
 mod snapshots;
 mod storage;
 mod world;
