@@ -8,14 +8,13 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use parking_lot::RwLock;
-use tokio::io::AsyncRead;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, DuplexStream};
 use tokio::sync::broadcast;
 
 use super::adopt;
 use super::cgroup;
 use super::command_line::{Accelerator, VNC_SOCKET};
-use super::context::{Context, blocking, connect_in};
+use super::context::{Context, blocking};
 use super::disk_image::Tool;
 use super::forward::{self, ForwardError, PortStream};
 use super::hotplug;
@@ -188,10 +187,10 @@ impl LocalHost {
     }
 
     /// Connects to a running machine's screen (RFB, without authentication). Works however long the socket's
-    /// path is.
-    pub async fn vnc(&self, id: &MachineId) -> Option<io::Result<UnixStream>> {
-        let run_dir = self.machine(id)?.with(|shared| shared.run_dir.clone())?;
-        Some(connect_in(&run_dir, VNC_SOCKET).await)
+    /// path is. The stream goes on when the machine is migrated.
+    pub async fn vnc(&self, id: &MachineId) -> Option<io::Result<DuplexStream>> {
+        let machine = self.machine(id)?;
+        super::screen::open(&machine.screen).await
     }
 
     async fn resize(&self, id: &VolumeId, bytes: u64) -> Result<(), String> {

@@ -22,13 +22,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::backup::DiskCopy;
 use super::context::Context;
 use super::launch::Running;
 use super::qmp::Qmp;
 use super::record::{Record, Stage};
+use super::screen::Screen;
 use super::serial::Console;
 use super::spec::MachineId;
 use super::state::{Phase, StepKind, admit};
@@ -41,6 +42,8 @@ pub(super) struct Machine {
     pub(super) shared: Mutex<Shared>,
     commands: mpsc::UnboundedSender<Command>,
     console: OnceLock<Arc<Console>>,
+    /// Where viewers find the screen.
+    pub(super) screen: watch::Sender<Screen>,
 }
 
 /// What the task tells everyone.
@@ -125,8 +128,13 @@ impl Machine {
             network_dir: None,
             forgotten: false,
         };
-        let machine =
-            Arc::new(Self { id: record.id.clone(), shared: Mutex::new(shared), commands, console: OnceLock::new() });
+        let machine = Arc::new(Self {
+            id: record.id.clone(),
+            shared: Mutex::new(shared),
+            commands,
+            console: OnceLock::new(),
+            screen: watch::Sender::default(),
+        });
         let task = Task { context: context.clone(), machine: machine.clone(), queue, record, thaw_at: None };
         (machine, task)
     }
@@ -155,6 +163,21 @@ impl Machine {
     /// The console, if it is open.
     pub(super) fn console_if_open(&self) -> Option<&Arc<Console>> {
         self.console.get()
+    }
+
+    /// What is typed waits while the guest is between two QEMUs: the one that has ended with it would drop it.
+    pub(super) fn hold_input(&self, held: bool) {
+        self.console().hold_input(held);
+        self.screen.send_if_modified(|screen| std::mem::replace(&mut screen.held, held) != held);
+    }
+
+    /// Tells viewers where the screen is.
+    pub(super) fn show_screen(&self, run_dir: Option<PathBuf>) {
+        self.screen.send_if_modified(|screen| {
+            let news = screen.run_dir != run_dir;
+            screen.run_dir = run_dir;
+            news
+        });
     }
 
     /// Reads the console's history and starts its broker. Reads files.

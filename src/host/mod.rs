@@ -34,6 +34,7 @@ mod process;
 mod qmp;
 mod qmp_message;
 mod record;
+mod screen;
 mod scrollback;
 mod seed;
 mod serial;

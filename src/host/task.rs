@@ -102,7 +102,7 @@ impl Task {
             (shared.qmp, shared.forwarder) = (None, None);
         }
         if let Some(migration) = running.migration.take() {
-            self.machine.console().hold_input(false);
+            self.machine.hold_input(false);
             migration.abandon().await;
         }
         if let Some(network) = running.network.take() {
@@ -114,6 +114,7 @@ impl Task {
 
     /// Shows a running instance to everyone.
     pub(super) fn show(&self, running: &Running) {
+        self.machine.show_screen(Some(running.instance.run_dir.clone()));
         let mut shared = self.machine.shared.lock();
         shared.qmp = Some(running.qmp.clone());
         shared.forwarder = match &running.network {
@@ -180,6 +181,7 @@ impl Task {
         let at = jiff::Timestamp::now();
         self.record.stage = Stage::Ended { reason: reason.clone(), at };
         self.save().await;
+        self.machine.show_screen(None);
         {
             let mut shared = self.machine.shared.lock();
             shared.phase = Phase::Ended;
@@ -313,7 +315,7 @@ impl Task {
                 let status = running.qmp.execute("query-status", Value::Null).await.unwrap_or_default();
                 let word = status.get("status").and_then(Value::as_str).unwrap_or("paused");
                 if matches!(word, "finish-migrate" | "postmigrate") {
-                    self.machine.console().hold_input(true);
+                    self.machine.hold_input(true);
                 }
                 // An end announces itself by its own event.
                 if !matches!(word, "running" | "shutdown" | "guest-panicked" | "finish-migrate" | "postmigrate") {

@@ -81,8 +81,9 @@ impl Task {
                 let mut left = std::mem::replace(running, next);
                 // The guest writes nothing more there: the broker reads what is left, then takes this one.
                 self.machine.console().connect(serial, false);
-                self.machine.console().hold_input(false);
                 self.show_migration(running, None);
+                // Only now: viewers of the screen know where to type.
+                self.machine.hold_input(false);
                 power_cut(&mut left).await;
                 launch::clean_up(left.instance.run_dir, Vec::new()).await;
             }
@@ -97,7 +98,7 @@ impl Task {
     /// The guest goes on here.
     async fn migration_over(&mut self, running: &mut Running, view: &Migration, outcome: MigrationOutcome) {
         migrate::resume(&running.qmp).await;
-        self.machine.console().hold_input(false);
+        self.machine.hold_input(false);
         running.instance.target = None;
         running.instance.last_migration = Some(view.ended(outcome));
         self.save_instance(running).await;

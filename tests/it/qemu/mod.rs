@@ -6,6 +6,7 @@ mod disks;
 mod first_machine;
 mod migration;
 mod moving_network;
+mod moving_screen;
 mod power;
 mod provisioning;
 mod restoring;

@@ -5,6 +5,7 @@ mod console;
 mod guest;
 mod leftovers;
 mod screen;
+pub mod viewer;
 mod world;
 
 pub use console::Console;

@@ -271,6 +271,34 @@ impl World {
             .collect()
     }
 
+    /// What QEMU says is on the screen of the one machine there is.
+    pub fn screen_shot(&self) -> super::viewer::Picture {
+        use std::io::{BufRead, BufReader, Write};
+        let rescue = leftovers::files(&self.paths.runtime).into_iter().find(|f| f.ends_with("rescue")).unwrap();
+        let directory = self.paths.runtime.join(rescue.parent().unwrap());
+        // Paths of sockets are short; this one is opened through its directory.
+        let opened = std::fs::File::open(&directory).unwrap();
+        let socket = format!("/proc/self/fd/{}/rescue", std::os::fd::AsRawFd::as_raw_fd(&opened));
+        let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        for command in
+            [r#"{"execute":"qmp_capabilities"}"#, r#"{"execute":"screendump","arguments":{"filename":"shot.ppm"}}"#]
+        {
+            stream.write_all(command.as_bytes()).unwrap();
+            // The greeting and events come between.
+            let answer =
+                lines.by_ref().map(Result::unwrap).find(|l| l.contains("\"return\"") || l.contains("\"error\""));
+            assert!(answer.as_ref().is_some_and(|a| a.contains("\"return\"")), "{command}: {answer:?}");
+        }
+        let file = std::fs::read(directory.join("shot.ppm")).unwrap();
+        let text = String::from_utf8_lossy(&file[..20.min(file.len())]).into_owned();
+        let mut words = text.split_ascii_whitespace().skip(1).map(|w| w.parse().unwrap_or(0));
+        let (width, height) = (words.next().unwrap(), words.next().unwrap());
+        let pixels: Vec<u8> = file[file.len() - width * height * 3..].to_vec();
+        super::viewer::Picture { width, height, pixels }
+    }
+
     /// Deletes every machine and checks that nothing of them is left: no process, no record, no runtime file.
     pub fn leaves_nothing(&self) {
         let list = |kind: &'static KindInfo| {
