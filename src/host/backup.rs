@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use super::VolumeState;
 use super::command_line::{node_name, path_text, qemu_id};
 use super::context::blocking;
 use super::local::LocalHost;
@@ -25,10 +25,10 @@ use super::machine::{Command, Machine};
 use super::qmp::{Qmp, QmpError};
 use super::spec::{MachineId, SnapshotOf, VolumeId, VolumeKind, VolumeRequest, VolumeSource};
 use super::state::Phase;
-use super::task::Task;
+use super::task::{Task, power_cut};
 use super::volume_job::{Failure, NEW, put_in_place};
 use super::volumes::{Content, Report, VolumeRecord, Volumes};
-use super::{VolumeFailure, VolumeInfo, launch::Running};
+use super::{EndReason, VolumeFailure, VolumeInfo, VolumeState, launch::Running};
 
 /// Pause between looks at a job: its events tell that it is over, but not how far it is.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -289,6 +289,22 @@ impl Task {
         }
         begun
     }
+
+    /// The guest has ended. Its QEMU ends as soon as no disk is copied any more; then the answer is how it ended.
+    pub(super) async fn look_at_copies(&mut self, running: &mut Running) -> Option<EndReason> {
+        let (reason, _) = self.lingering.clone()?;
+        if !holds(&running.qmp).await {
+            power_cut(running).await;
+            return Some(reason);
+        }
+        let first = !self.machine.is_stopping();
+        self.lingering = Some((reason, Instant::now() + LOOK_AGAIN));
+        if first {
+            self.machine.shared.lock().phase = Phase::Stopping;
+            self.show(running);
+        }
+        None
+    }
 }
 
 /// `speed` in bytes per second; 0 for as fast as it goes.
@@ -362,6 +378,14 @@ async fn release(qmp: &Qmp, job: &str) {
             tracing::debug!(%job, %command, %error, "not removed");
         }
     }
+}
+
+/// Whether QEMU has a job or a target of ours.
+async fn holds(qmp: &Qmp) -> bool {
+    let ask = async |command: &str, arguments: Value| qmp.execute(command, arguments).await.unwrap_or_default();
+    let jobs = ask("query-jobs", Value::Null).await;
+    ours(&jobs, "id").next().is_some()
+        || ours(&ask("query-named-block-nodes", json!({ "flat": true })).await, "node-name").next().is_some()
 }
 
 /// Whether QEMU copies disks for a snapshot.

@@ -135,7 +135,8 @@ impl Machine {
             console: OnceLock::new(),
             screen: watch::Sender::default(),
         });
-        let task = Task { context: context.clone(), machine: machine.clone(), queue, record, thaw_at: None };
+        let task =
+            Task { context: context.clone(), machine: machine.clone(), queue, record, thaw_at: None, lingering: None };
         (machine, task)
     }
 

@@ -34,6 +34,8 @@ pub(super) struct Task {
     pub(super) record: Record,
     /// When the guest's file systems are to be thawed.
     pub(super) thaw_at: Option<Instant>,
+    /// The guest has ended so, and its disks are still being copied; when to look whether they are.
+    pub(super) lingering: Option<(EndReason, Instant)>,
 }
 
 impl Task {
@@ -109,7 +111,9 @@ impl Task {
             network.stop().await;
         }
         launch::clean_up(running.instance.run_dir, running.instance.cgroups).await;
-        self.ended(end_reason(reason, running.instance.stop.is_some() || self.machine.is_stopping())).await;
+        let lingered = self.lingering.take().is_some();
+        let stop = running.instance.stop.is_some() || self.machine.is_stopping() && !lingered;
+        self.ended(end_reason(reason, stop)).await;
     }
 
     /// Shows a running instance to everyone.
@@ -223,8 +227,15 @@ impl Task {
         let mut cut_at = running.instance.stop.as_ref().map(|stop| Instant::now() + left(stop.deadline));
         let mut press_at = cut_at.map(|_| Instant::now());
         loop {
+            if self.lingering.is_some() {
+                // The guest is off already; a cut would hit the copies only.
+                (cut_at, press_at) = (None, None);
+            }
             tokio::select! {
                 status = running.process.ended() => {
+                    if let Some((reason, _)) = &self.lingering {
+                        return reason.clone();
+                    }
                     let detail = describe_exit(status);
                     return EndReason::Crashed { detail: launch::failure_text(&running.instance.run_dir, &detail).await };
                 }
@@ -277,6 +288,11 @@ impl Task {
                 () = at(running.migration.as_ref().map(|migration| migration.next_look)) => {
                     self.look_at_migration(running).await;
                 }
+                () = at(self.lingering.as_ref().map(|(_, next_look)| *next_look)) => {
+                    if let Some(reason) = self.look_at_copies(running).await {
+                        return reason;
+                    }
+                }
                 () = at(self.thaw_at) => self.thaw(running, None),
                 () = at(press_at) => {
                     press_at = Some(Instant::now() + PRESS_AGAIN);
@@ -297,8 +313,12 @@ impl Task {
         match event {
             Event::Shutdown { reason } => {
                 if let Some(reason) = guest_end(&reason) {
-                    power_cut(running).await;
-                    return Some(reason);
+                    self.lingering = Some((reason, Instant::now()));
+                    let over = self.look_at_copies(running).await;
+                    if over.is_some() {
+                        self.lingering = None;
+                    }
+                    return over;
                 }
                 // `host-signal`, `host-qmp-quit`: somebody else ends it; the process will be gone in a moment.
                 let detail = format!("QEMU was told to quit from outside ({reason})");

@@ -294,3 +294,22 @@ async fn without_room_nothing_is_begun() {
     assert_eq!(failed(&host, &snapshot("t")).await.0, VolumeFailure::NoSpace);
     assert_eq!(entries(&home.join("state/volumes/snapshot/t")), 1, "only the record");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn disks_of_snapshots_of_disks_do_not_pile_up_files_without_end() {
+    let home = home();
+    let Some(host) = host(home.path()).await else { return };
+    based(&host, "d0").await;
+    io(&data(home.path(), "disk", "d0"), &["write -P 1 0 64k"]);
+    let mut most = 0;
+    for n in 0..10 {
+        let (from, to, uid) = (format!("d{n}"), format!("d{}", n + 1), format!("s{n}"));
+        host.snapshot(vec![of(&from, &uid)]).await.unwrap();
+        ready(&host, &snapshot(&uid)).await;
+        host.create_volume(&disk(&to), request(VolumeSource::Volume(snapshot(&uid)), None));
+        ready(&host, &disk(&to)).await;
+        most = most.max(host.context.volumes.layers(&disk(&to)).unwrap().len());
+    }
+    assert!((3..=8).contains(&most), "{most} files behind one disk");
+    begins_with(home.path(), "disk", "d10", 1);
+}

@@ -286,3 +286,23 @@ fn frozen_file_systems_thaw_by_themselves_whatever_happens() {
     world.ok(&["delete", "vds", "s"]);
     world.leaves_nothing();
 }
+
+#[test]
+fn a_guest_that_powers_off_while_it_is_copied_is_copied_to_the_end() {
+    let world = World::start_with("[host]\nsnapshotBandwidth = 2000000\n");
+    world.load_image();
+    let mut console = world.booted("m", "Manual");
+    with_agent(&world, "m");
+    console.run("dd if=/dev/urandom of=big bs=1M count=10 2> /dev/null; sync");
+    of_disk(&world, "s", "m-root", true);
+    world.until("vds/s", "being copied", SOON, |o| o["status"]["conditions"].to_string().contains("being copied"));
+    console.send("sudo poweroff\n");
+    let stopping = world.until_phase("vm/m", "Stopping", BOOT);
+    assert_eq!(condition(&stopping, "Snapshotting"), "True SnapshottingInProgress");
+    let ready = world.until_phase("vds/s", "Ready", BOOT);
+    assert_eq!(ready["status"]["consistent"], true, "{ready:#}");
+    world.until_phase("vm/m", "Stopped", BOOT);
+    assert!(world.qemu_pids().is_empty());
+    world.ok(&["delete", "vds", "s"]);
+    world.leaves_nothing();
+}
