@@ -248,7 +248,6 @@ async fn tell(
         conditions: Some(told),
         progress: report.progress.map(|percent| format!("{percent}%")).or(old.progress.clone()),
         resources,
-        ..old
     };
     ctx.report(&ctx.operations, op, op.status.as_ref(), &new).await?;
     match report.end {

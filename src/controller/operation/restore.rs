@@ -257,6 +257,8 @@ impl Plan<'_> {
         let step = advance(&all, &seen, Purpose::Restore, &uid, self.objects).await?;
         let at = percent(TRIED, &step);
         if let Some(why) = step.failed {
+            // Others may have been taken away before this one failed.
+            put_back(self.op, self.objects, ctx).await?;
             let lost = self.without_disks(&step.resources, &seen, &uid);
             return Ok(Report::failed(format!("{why} {lost}").trim_end()).of(step.resources));
         }

@@ -131,3 +131,42 @@ fn a_running_machine_and_its_copies_run_side_by_side() {
     assert_eq!(third.run("md5sum -c sum"), "big: OK");
     world.leaves_nothing();
 }
+
+#[test]
+fn strict_tells_of_a_missing_image_and_best_effort_does_without() {
+    let world = World::start();
+    world.apply(&object("VirtualDisk", "root", &json!({"persistentVolumeClaim": {"size": "8Mi"}})));
+    world.until_phase("vd/root", "Ready", SOON);
+    let source = json!({"type": "ObjectRef", "objectRef": {"kind": "VirtualDisk", "name": "root"}});
+    world.apply(&object("VirtualImage", "tools", &json!({"storage": "ContainerRegistry", "dataSource": source})));
+    world.until_phase("vi/tools", "Ready", SOON);
+    let refs = json!([{"kind": "VirtualDisk", "name": "root"}, {"kind": "VirtualImage", "name": "tools"}]);
+    let spec = json!({
+        "virtualMachineClassName": "generic", "runPolicy": "Manual", "cpu": {"cores": 1}, "memory": {"size": "64Mi"},
+        "blockDeviceRefs": refs,
+    });
+    world.apply(&object("VirtualMachine", "m", &spec));
+    world.until_phase("vm/m", "Stopped", SOON);
+    world.apply(&object("VirtualMachineSnapshot", "monday", &json!({"virtualMachineName": "m"})));
+    world.until_phase("vms/monday", "Ready", SOON);
+    let patch = json!({"spec": {"blockDeviceRefs": [refs[0]]}}).to_string();
+    world.ok(&["patch", "vm", "m", "--type", "merge", "-p", &patch]);
+    world.ok(&["delete", "vi", "tools"]);
+    world.until_gone("vi/tools", SOON);
+    let disk = world.get("vd/root")["metadata"]["uid"].clone();
+
+    let restore =
+        |mode: &str| json!({"type": "Restore", "restore": {"mode": mode, "virtualMachineSnapshotName": "monday"}});
+    operation(&world, "strict", "m", restore("Strict"));
+    let op = world.until_phase("vmop/strict", "Failed", SOON);
+    assert!(message(&op).contains("VirtualImage tools does not exist"), "{op:#}");
+    assert_eq!(world.get("vd/root")["metadata"]["uid"], disk);
+    operation(&world, "best", "m", restore("BestEffort"));
+    let op = world.until_phase("vmop/best", "Completed", SOON);
+    assert!(message(&op).contains("Left out: VirtualImage tools"), "{op:#}");
+    assert_ne!(world.get("vd/root")["metadata"]["uid"], disk);
+    assert_eq!(world.get("vm/m")["spec"]["blockDeviceRefs"].as_array().unwrap().len(), 1);
+    world.ok(&["delete", "vms", "monday"]);
+    world.until_gone("vms/monday", SOON);
+    world.leaves_nothing();
+}

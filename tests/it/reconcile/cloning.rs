@@ -1,7 +1,7 @@
 //! Clone, and CreateVirtualMachine of a snapshot: a second machine with disks of its own, or nothing at all.
 
 use serde_json::{Value, json};
-use vmdeck::host::{Host, VolumeInfo, VolumeKind, VolumeState};
+use vmdeck::host::{Host, VolumeFailure, VolumeId, VolumeInfo, VolumeKind, VolumeState};
 
 use super::restoring_machines::{resources, snapshot};
 use super::world::{World, condition, uid};
@@ -235,4 +235,30 @@ async fn a_machine_that_is_gone_is_made_from_its_snapshot_under_its_own_names() 
     .await;
     let op = w.phase("vmsop", "none", "Failed").await;
     assert!(condition(&op, "Completed").2.contains("VirtualMachineSnapshot tuesday does not exist"), "{op:#}");
+}
+
+#[tokio::test]
+async fn a_copy_whose_disk_fails_or_that_is_given_up_takes_away_what_it_made() {
+    let w = World::new().await;
+    let vm = w.running("vm", json!({})).await;
+    agent(&w, &vm).await;
+    w.host.hold_copies(true);
+    for (name, fails) in [("fails", true), ("given-up", false)] {
+        clone(&w, name, "vm", prefixed("Strict")).await;
+        let making = w.phase("vd", "new-vm-root", "Provisioning").await;
+        assert!(w.get("vm", "new-vm").await.is_none(), "the machine comes after its disks");
+        if fails {
+            let id = VolumeId { kind: VolumeKind::Disk, uid: uid(&making).to_owned() };
+            w.host.set_volume(id, VolumeState::Failed { kind: VolumeFailure::NoSpace, detail: "no space left".into() });
+            let op = w.phase("vmop", name, "Failed").await;
+            let message = condition(&op, "Completed").2;
+            assert!(message.contains("VirtualDisk new-vm-root: The disk is Failed: no space left"), "{message}");
+            assert_eq!(condition(&op, "SnapshotReady").1, "SnapshotCleanedUp");
+        } else {
+            w.delete("vmop", name).await;
+            w.gone("vmop", name).await;
+        }
+        w.gone("vd", "new-vm-root").await;
+        assert_eq!((names(&w, "vm").await, names(&w, "vmsnapshot").await), (vec!["vm".to_owned()], vec![]), "{name}");
+    }
 }

@@ -23,6 +23,7 @@ struct Inner {
     fail_freezes: Option<String>,
     fail_snapshots: Option<String>,
     hold_snapshots: bool,
+    hold_copies: bool,
     deaf_guests: bool,
 }
 
@@ -79,6 +80,11 @@ impl FakeHost {
     /// The copying of disks takes until [`FakeHost::set_volume`].
     pub fn hold_snapshots(&self) {
         self.inner.lock().hold_snapshots = true;
+    }
+
+    /// What is made from another volume takes until [`FakeHost::set_volume`], from now on or no longer.
+    pub fn hold_copies(&self, hold: bool) {
+        self.inner.lock().hold_copies = hold;
     }
 
     /// Guests ignore the power button from now on.
@@ -234,6 +240,9 @@ impl Host for FakeHost {
         }
         let state = match &request.source {
             VolumeSource::Upload => VolumeState::WaitingForUpload { token: format!("token-{}", id.uid) },
+            VolumeSource::Volume(_) if inner.hold_copies => {
+                VolumeState::Working { progress: Some(1), bytes_per_second: None }
+            }
             VolumeSource::Http { .. } => VolumeState::Working { progress: Some(0), bytes_per_second: None },
             VolumeSource::Blank | VolumeSource::Volume(_) | VolumeSource::Running { .. } => {
                 ready(request.size.unwrap_or(1 << 30))

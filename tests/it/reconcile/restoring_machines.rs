@@ -1,7 +1,7 @@
 //! Restore: the machine is as it was, with its disks and its power, or it is told why not and nothing is lost.
 
 use serde_json::{Value, json};
-use vmdeck::host::{EndReason, Host, VolumeFailure, VolumeId, VolumeKind, VolumeState};
+use vmdeck::host::{EndReason, Host, VolumeFailure, VolumeId, VolumeInfo, VolumeKind, VolumeState};
 
 use super::world::{World, condition, uid};
 
@@ -234,4 +234,74 @@ async fn snapshots_that_cannot_be_used_are_told() {
         assert_eq!(condition(&op, "SnapshotReady").1, "SnapshotFailed", "{op:#}");
         assert_eq!(w.get("vm", vm).await.unwrap()["status"]["phase"], "Running");
     }
+}
+
+/// Restores a machine with two disks up to where both old disks are gone and the new ones are being made; UIDs of
+/// these.
+async fn halfway(w: &World) -> [String; 2] {
+    w.disk("data").await;
+    let refs = json!([{"kind": "VirtualDisk", "name": "vm-root"}, {"kind": "VirtualDisk", "name": "data"}]);
+    w.running("vm", json!({ "blockDeviceRefs": refs })).await;
+    snapshot(w, "monday", "vm").await;
+    let old = [uid_of(w, "vd", "vm-root").await, uid_of(w, "vd", "data").await];
+    w.host.hold_copies(true);
+    restore(w, "back", "vm", "monday", "Strict").await;
+    let on_trial = |o: &Value| condition(o, "Completed").2.contains("on trial");
+    let op = w.until("vmop", "back", "on trial", on_trial).await;
+    assert_eq!([uid_of(w, "vd", "vm-root").await, uid_of(w, "vd", "data").await], old, "not before it is tried");
+    for n in 0..2 {
+        let trial = VolumeId { kind: VolumeKind::Disk, uid: format!("{}.{n}", uid(&op)) };
+        w.host.set_volume(trial, made());
+    }
+    let mut new = Vec::new();
+    for (name, old) in ["vm-root", "data"].into_iter().zip(&old) {
+        let making = |o: &Value| o["status"]["phase"] == "Provisioning" && o["metadata"]["uid"] != **old;
+        new.push(uid(&w.until("vd", name, "being made anew", making).await).to_owned());
+    }
+    new.try_into().unwrap()
+}
+
+fn made() -> VolumeState {
+    let info = VolumeInfo { virtual_size: 1 << 30, stored_size: 4096, format: "qcow2".into(), cdrom: false };
+    VolumeState::Ready(info)
+}
+
+fn disk(uid: &str) -> VolumeId {
+    VolumeId { kind: VolumeKind::Disk, uid: uid.to_owned() }
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_after_all_is_told_with_what_to_do() {
+    let w = World::new().await;
+    let [root, data] = halfway(&w).await;
+    w.host.set_volume(disk(&root), made());
+    let failed = VolumeState::Failed { kind: VolumeFailure::Other, detail: "the disk broke".into() };
+    w.host.set_volume(disk(&data), failed);
+    let op = w.phase("vmop", "back", "Failed").await;
+    let message = condition(&op, "Completed").2;
+    assert!(message.contains("VirtualDisk data: The disk is Failed: the disk broke"), "{message}");
+    assert!(message.contains("its content is in VirtualDiskSnapshot data-"), "{message}");
+    assert_eq!(condition(&op, "MaintenanceMode").1, "MaintenanceModeDisabled");
+    let vm = w.until("vm", "vm", "out of maintenance", |o| condition(o, "Maintenance").0.is_empty()).await;
+    assert_eq!(vm["status"]["phase"], "Pending");
+    // As the message says.
+    w.host.hold_copies(false);
+    w.delete("vd", "data").await;
+    w.gone("vd", "data").await;
+    restore(&w, "again", "vm", "monday", "Strict").await;
+    w.phase("vmop", "again", "Completed").await;
+    w.phase("vm", "vm", "Running").await;
+}
+
+#[tokio::test]
+async fn an_operation_that_is_deleted_halfway_leaves_no_machine_without_disks() {
+    let w = World::new().await;
+    let [root, data] = halfway(&w).await;
+    w.delete("vmop", "back").await;
+    w.gone("vmop", "back").await;
+    for uid in [&root, &data] {
+        w.host.set_volume(disk(uid), made());
+    }
+    w.phase("vm", "vm", "Running").await;
+    assert_eq!([uid_of(&w, "vd", "vm-root").await, uid_of(&w, "vd", "data").await], [root, data]);
 }
