@@ -190,7 +190,8 @@ async fn monitor(dir: &Path) -> Result<Qmp, String> {
 }
 
 async fn join_groups(groups: &[PathBuf], pid: u32) {
-    for group in groups.to_vec() {
+    for group in groups {
+        let group = group.clone();
         let joined = blocking(move || std::fs::write(group.join("cgroup.procs"), pid.to_string())).await;
         if let Err(error) = joined {
             tracing::warn!(pid, %error, "the CPU share of the machine's network is not enforced");

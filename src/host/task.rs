@@ -116,8 +116,8 @@ impl Task {
         self.ended(end_reason(reason, stop)).await;
     }
 
-    /// Shows a running instance to everyone.
-    pub(super) fn show(&self, running: &Running) {
+    /// Tells where the guest is reached: monitor, ports, screen.
+    pub(super) fn show_ways(&self, running: &Running) {
         self.machine.show_screen(Some(running.instance.run_dir.clone()));
         let mut shared = self.machine.shared.lock();
         shared.qmp = Some(running.qmp.clone());
@@ -129,6 +129,12 @@ impl Task {
         shared.network_dir = running.network.as_ref().map(|network| network.recorded.dir.clone());
         shared.address = running.instance.address;
         shared.run_dir = Some(running.instance.run_dir.clone());
+    }
+
+    /// Shows a running instance to everyone.
+    pub(super) fn show(&self, running: &Running) {
+        self.show_ways(running);
+        let mut shared = self.machine.shared.lock();
         let observation = &mut shared.observation;
         observation.pid = Some(running.instance.pid);
         observation.devices = running.instance.devices.iter().map(record::InstanceDevice::attached).collect();

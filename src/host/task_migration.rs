@@ -81,11 +81,13 @@ impl Task {
                 let mut left = std::mem::replace(running, next);
                 // The guest writes nothing more there: the broker reads what is left, then takes this one.
                 self.machine.console().connect(serial, false);
-                self.show_migration(running, None);
+                self.show_ways(running);
                 // Only now: viewers of the screen know where to type.
                 self.machine.hold_input(false);
                 power_cut(&mut left).await;
                 launch::clean_up(left.instance.run_dir, Vec::new()).await;
+                // Over is what has left nothing behind.
+                self.show_migration(running, None);
             }
             Look::Over(outcome) => {
                 let view = outgoing.view.clone();
