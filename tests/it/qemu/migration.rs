@@ -148,3 +148,53 @@ fn a_migration_that_ends_early_leaves_the_machine_where_it_is() {
     world.ok(&["delete", "vmop", "--all"]);
     world.leaves_nothing();
 }
+
+/// Puts a QEMU that calls itself version 10.9.9 into a folder, for a daemon's `PATH`.
+fn newer_qemu(world: &World) -> std::ffi::OsString {
+    use std::os::unix::fs::PermissionsExt;
+    let path = std::env::var_os("PATH").unwrap();
+    let real = std::env::split_paths(&path).map(|dir| dir.join("qemu-system-x86_64")).find(|file| file.is_file());
+    let folder = world.home().join("newer");
+    std::fs::create_dir(&folder).unwrap();
+    let wrapper = folder.join("qemu-system-x86_64");
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = --version ] && exec echo 'QEMU emulator version 10.9.9'\nexec {} \"$@\"\n",
+        real.unwrap().display()
+    );
+    std::fs::write(&wrapper, script).unwrap();
+    // The machines' own user executes it.
+    for each in [world.home(), &folder, &wrapper] {
+        std::fs::set_permissions(each, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    std::env::join_paths(std::iter::once(folder).chain(std::env::split_paths(&path))).unwrap()
+}
+
+#[test]
+fn a_newer_qemu_is_a_reason_to_migrate() {
+    let mut world = World::with_image();
+    let mut console = world.booted("m", "AlwaysOnUnlessStoppedManually");
+    console.run("echo kept > /tmp/kept");
+    let outdated = |vm: &Value| {
+        let conditions = vm["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.into_iter().find(|c| c["type"] == "FirmwareUpToDate" && c["status"] == "False")
+    };
+    assert_eq!(outdated(&world.get("vm/m")), None);
+    world.ok(&["host", "stop"]);
+    let path = newer_qemu(&world);
+    let started = world.command(&["host", "start"]).env("PATH", path).output().unwrap();
+    assert!(started.status.success(), "{started:?}");
+    // It runs already; this opens the session.
+    world.start_daemon();
+    let machine = world.until("vm/m", "out of date", SOON, |vm| outdated(vm).is_some());
+    let said = outdated(&machine).unwrap();
+    assert_eq!(said["reason"], "FirmwareOutOfDate");
+    assert!(said["message"].as_str().unwrap().contains("10.9.9"), "{said}");
+    world.ok(&["evict", "m", "--wait"]);
+    world.until("vm/m", "up to date", SOON, |vm| outdated(vm).is_none());
+    let mut console = world.console("m");
+    // Its history holds the command of before.
+    console.until("42>", SOON);
+    assert_eq!(console.run("cat /tmp/kept"), "kept");
+    world.ok(&["delete", "vmop", "--all"]);
+    world.leaves_nothing();
+}
