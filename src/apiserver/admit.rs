@@ -19,7 +19,7 @@ const DRAIN_TIME: Duration = Duration::from_secs(2);
 
 /// A request that may be done.
 pub enum Admitted<'a> {
-    /// By anybody: health and version.
+    /// By anybody: health, version, and an upload, whose token is what shows that one may.
     Open(Route),
     /// By somebody who has the right to.
     Known {
@@ -44,6 +44,8 @@ pub fn admit<'a>(caller: &'a Caller, parts: &Parts) -> Result<Admitted<'a>, Fail
     let route = segments.as_ref().map_err(Failure::clone).and_then(|segments| request::route(segments));
     let (who, route) = match (caller.who(), route) {
         (None, Ok(route @ (Route::Health | Route::Version))) => return Ok(Admitted::Open(route)),
+        // Not a right of somebody: whoever has the address may bring the content, once, and nothing else.
+        (_, Ok(route @ Route::Upload(_))) => return Ok(Admitted::Open(route)),
         (who, route) => (who.ok_or_else(Failure::unauthorized)?, route),
     };
     let (segments, query) = (segments?, Query::of(&parts.uri)?);

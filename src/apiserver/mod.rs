@@ -244,6 +244,7 @@ impl Api {
             }
         };
         let (route, query, who) = match admitted {
+            Admitted::Open(Route::Upload(token)) => return self.upload(&token, &parts, body).await,
             Admitted::Open(route) => return self.public(&route, &parts),
             Admitted::Known { route, query, who } => (route, query, who),
         };
@@ -329,9 +330,7 @@ impl Api {
             }
             Route::Collection(collection) => self.collection(&collection, parts, query, body).await,
             Route::Object(collection, name, part) => self.object(&collection, &name, part, parts, query, body).await,
-            Route::Upload(token) => {
-                upload::receive(self.options.uploads.as_deref(), &token, &parts.method, &parts.headers, body).await
-            }
+            Route::Upload(token) => self.upload(&token, parts, body).await,
         }
     }
 
@@ -340,6 +339,10 @@ impl Api {
         let reads = matches!(*method, Method::GET | Method::HEAD);
         let slots = if reads { &self.reads } else { &self.writes };
         slots.try_acquire().map_err(|_| Failure::too_many_requests())
+    }
+
+    async fn upload(&self, token: &str, parts: &Parts, body: Body) -> Result<Response<Body>, Failure> {
+        upload::receive(self.options.uploads.as_deref(), token, &parts.method, &parts.headers, body).await
     }
 
     /// What anybody may ask.
@@ -466,6 +469,15 @@ pub enum UploadError {
     /// No image waits for this token.
     #[error("no image or disk waits for this upload")]
     UnknownToken,
+    /// Another one is under way.
+    #[error("another upload for it is under way")]
+    Busy,
+    /// It goes on at another place than where the one before stopped.
+    #[error("{received} bytes are here: send what follows them, or all of it")]
+    Elsewhere {
+        /// Bytes that are here.
+        received: u64,
+    },
     /// The content was refused (checksum, format, size).
     #[error("{0}")]
     Refused(String),
@@ -474,13 +486,21 @@ pub enum UploadError {
     Failed(String),
 }
 
+/// The body of an upload, or of the rest of one.
+pub struct UploadPart {
+    /// Bytes of the content before it.
+    pub offset: u64,
+    /// Length of the whole content, if known.
+    pub total: Option<u64>,
+    /// The bytes.
+    pub body: Box<dyn tokio::io::AsyncRead + Send + Unpin>,
+}
+
 /// Takes the body of `PUT /upload/{token}`.
 pub trait UploadSink: Send + Sync + 'static {
     /// Stores the body; returns when it is complete and checked.
-    fn receive(
-        &self,
-        token: &str,
-        length: Option<u64>,
-        body: Box<dyn tokio::io::AsyncRead + Send + Unpin>,
-    ) -> BoxFuture<'_, Result<(), UploadError>>;
+    fn receive(&self, token: &str, part: UploadPart) -> BoxFuture<'_, Result<(), UploadError>>;
+
+    /// Bytes that have come under the token.
+    fn received(&self, token: &str) -> Result<u64, UploadError>;
 }

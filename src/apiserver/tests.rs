@@ -319,38 +319,70 @@ async fn requests_from_outside_are_audited_and_need_rights() {
 struct Sink;
 
 impl UploadSink for Sink {
-    fn receive(
-        &self,
-        token: &str,
-        length: Option<u64>,
-        mut body: Box<dyn tokio::io::AsyncRead + Send + Unpin>,
-    ) -> BoxFuture<'_, Result<(), UploadError>> {
-        let known = token == "t";
+    fn receive(&self, token: &str, mut part: UploadPart) -> BoxFuture<'_, Result<(), UploadError>> {
+        assert_eq!(token, "t");
         Box::pin(async move {
             let mut content = String::new();
-            body.read_to_string(&mut content).await.map_err(|e| UploadError::Failed(e.to_string()))?;
-            match (known, content.as_str(), length) {
-                (false, ..) => Err(UploadError::UnknownToken),
-                (true, "content", Some(7)) => Ok(()),
+            part.body.read_to_string(&mut content).await.map_err(|e| UploadError::Failed(e.to_string()))?;
+            match (content.as_str(), part.offset, part.total) {
+                ("content", 0, Some(7)) | ("tent", 3, Some(7)) => Ok(()),
+                (_, 1.., _) => Err(UploadError::Elsewhere { received: 3 }),
                 _ => Err(UploadError::Refused("not the content that was announced".to_owned())),
             }
         })
+    }
+
+    fn received(&self, token: &str) -> Result<u64, UploadError> {
+        match token {
+            "t" => Ok(3),
+            "busy" => Err(UploadError::Busy),
+            _ => Err(UploadError::UnknownToken),
+        }
     }
 }
 
 #[tokio::test]
 async fn uploads_reach_the_sink() {
     let server = Server::with(Options { uploads: Some(Arc::new(Sink)), ..Options::default() });
-    for (method, token, content, want) in
-        [("PUT", "t", "content", 200), ("PUT", "t", "other", 400), ("PUT", "x", "content", 404), ("GET", "t", "", 405)]
-    {
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("/upload/{token}"))
-            .header(header::CONTENT_LENGTH, content.len())
-            .body(Body::from(content))
-            .unwrap();
-        assert_eq!(server.raw(request).await.status(), want, "{method} {token} {content}");
+    let viewer = identity::Identity::new("anna", vec!["vmdeck:view".to_owned()]);
+    let callers = [None, Some(viewer), Some(Identity::owner())];
+    for (method, token, content, range, want, offset) in [
+        ("PUT", "t", "content", None, 200, None),
+        ("POST", "t", "content", None, 200, None),
+        ("PUT", "t", "tent", Some("bytes 3-6/7"), 200, None),
+        ("PUT", "t", "ent", Some("bytes 4-6/7"), 416, Some("3")),
+        ("PUT", "t", "ten", Some("bytes 3-5/7"), 400, None),
+        ("PUT", "t", "other", None, 400, None),
+        ("PUT", "x", "content", None, 404, None),
+        ("PUT", "busy", "content", None, 409, None),
+        ("HEAD", "t", "", None, 200, Some("3")),
+        ("HEAD", "x", "", None, 404, None),
+        ("GET", "t", "", None, 405, None),
+        ("DELETE", "t", "", None, 405, None),
+    ] {
+        // The token is the credential, whoever else one is.
+        for identity in callers.clone() {
+            let peer = Peer { identity, source: "test".to_owned() };
+            let mut request = Request::builder()
+                .method(method)
+                .uri(format!("/upload/{token}"))
+                .extension(peer)
+                .header(header::CONTENT_LENGTH, content.len());
+            if let Some(range) = range {
+                request = request.header(header::CONTENT_RANGE, range);
+            }
+            let response = server.raw(request.body(Body::from(content)).unwrap()).await;
+            assert_eq!(response.status(), want, "{method} {token} {content}");
+            let told = response.headers().get("upload-offset").map(|v| v.to_str().unwrap());
+            assert_eq!(told, offset, "{method} {token} {content}");
+        }
+    }
+    let wrong = Request::put("/upload/t").header(header::AUTHORIZATION, "Bearer made.up").body(Body::empty()).unwrap();
+    assert_eq!(server.raw(wrong).await.status(), 401, "a wrong token for the API is not passed over");
+    for path in ["/upload", "/upload/t/more", "/upload/"] {
+        let peer = Peer { identity: None, source: "test".to_owned() };
+        let request = Request::put(path).extension(peer).body(Body::empty()).unwrap();
+        assert_eq!(server.raw(request).await.status(), 401, "{path}");
     }
 }
 

@@ -220,20 +220,22 @@ async fn cluster(choice: &Choice, config: Kubeconfig, name: &str, reason: String
         let config =
             kube::Config::from_custom_kubeconfig(config, &options).await.map_err(|e| printable(&e.to_string()))?;
         let server = config.cluster_url.to_string();
+        let authorities = config.root_cert.clone().unwrap_or_default();
         // An exec credential plugin blocks.
         let client = tokio::task::spawn_blocking(move || kube::Client::try_from(config))
             .await
             .map_err(|e| e.to_string())?
             .map_err(|e| printable(&chain(&e)))?;
         serves_group(&client).await.map_err(|e| format!("{server}: {}", e.text()))?;
-        Ok::<kube::Client, String>(client)
+        Ok::<_, String>((client, authorities))
     };
-    let client = match tokio::time::timeout(BUDGET, attempt).await {
+    let (client, authorities) = match tokio::time::timeout(BUDGET, attempt).await {
         Ok(result) => result.map_err(failed)?,
         Err(_) => return Err(failed(format!("no answer within {} s", BUDGET.as_secs()))),
     };
     let default_namespace = choice.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
-    Ok(Session::new(client, Engine::Cluster { context }, reason, default_namespace))
+    let session = Session::new(client, Engine::Cluster { context }, reason, default_namespace);
+    Ok(Session { authorities, ..session })
 }
 
 async fn serves_group(client: &kube::Client) -> Result<(), ClientError> {

@@ -65,11 +65,13 @@ pub struct Session {
     pub passed_over: Option<String>,
     /// Namespace when none is named.
     pub default_namespace: String,
+    /// The engine's own certificate authorities, DER: its upload addresses are served by the same.
+    pub(crate) authorities: Vec<Vec<u8>>,
 }
 
 impl Session {
     pub(crate) fn new(client: kube::Client, engine: Engine, reason: String, default_namespace: String) -> Self {
-        Self { client, engine, reason, passed_over: None, default_namespace }
+        Self { client, engine, reason, passed_over: None, default_namespace, authorities: Vec::new() }
     }
 
     /// Raw requests with this module's error handling.

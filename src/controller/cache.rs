@@ -20,8 +20,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::graph::{Graph, Key, Kind};
 use super::operation::clone::snapshot_name;
 use crate::types::{
-    AddressType, BlockDeviceKind, BlockDeviceRef, ClusterVirtualImage, DiskSourceKind, ImageDataSource,
-    OperationResource, SourceKind, VirtualDisk, VirtualDiskSnapshot, VirtualImage, VirtualMachine,
+    AddressType, BlockDeviceKind, BlockDeviceRef, ClusterVirtualImage, ContainerImageSource, DiskSourceKind,
+    ImageDataSource, OperationResource, SourceKind, VirtualDisk, VirtualDiskSnapshot, VirtualImage, VirtualMachine,
     VirtualMachineBlockDeviceAttachment, VirtualMachineClass, VirtualMachineIPAddress, VirtualMachineIPAddressLease,
     VirtualMachineMACAddress, VirtualMachineMACAddressLease, VirtualMachineOperation, VirtualMachineSnapshot,
     VirtualMachineSnapshotOperation, lease_address, lease_name, mac_lease_name,
@@ -98,14 +98,17 @@ watched!(cluster VirtualMachineIPAddressLease, Lease, this => {
 });
 watched!(namespaced VirtualDisk, Disk, this => {
     let ns = namespace(this);
-    let source = this.spec.data_source.as_ref().and_then(|s| s.object_ref.as_ref());
+    let source = this.spec.data_source.as_ref();
+    let secret = source.and_then(|s| s.container_image.as_ref()).and_then(|c| pull_secret(&ns, c));
     source
+        .and_then(|s| s.object_ref.as_ref())
         .map(|r| match r.kind {
             DiskSourceKind::VirtualImage => Key::new(Kind::Image, &ns, &r.name),
             DiskSourceKind::ClusterVirtualImage => Key::new(Kind::ClusterImage, "", &r.name),
             DiskSourceKind::VirtualDiskSnapshot => Key::new(Kind::DiskSnapshot, &ns, &r.name),
         })
         .into_iter()
+        .chain(secret)
         .collect()
 });
 watched!(namespaced VirtualImage, Image, this => image_links(&namespace(this), &this.spec.data_source));
@@ -224,7 +227,21 @@ fn address_links(vmip: &VirtualMachineIPAddress) -> Vec<Key> {
     links.into_iter().collect()
 }
 
+fn pull_secret(own_namespace: &str, source: &ContainerImageSource) -> Option<Key> {
+    let name = source.image_pull_secret.as_ref()?.name.as_ref()?;
+    Some(Key::new(Kind::Secret, secret_namespace(own_namespace, source), name))
+}
+
+/// Where an object of a namespace, or without one, has its pull secret.
+pub fn secret_namespace<'a>(own_namespace: &'a str, source: &'a ContainerImageSource) -> &'a str {
+    let other = source.image_pull_secret.as_ref().and_then(|secret| secret.namespace.as_deref());
+    if own_namespace.is_empty() { other.unwrap_or("") } else { own_namespace }
+}
+
 fn image_links(own_namespace: &str, source: &ImageDataSource) -> Vec<Key> {
+    if let Some(container) = &source.container_image {
+        return pull_secret(own_namespace, container).into_iter().collect();
+    }
     let Some(r) = &source.object_ref else { return vec![] };
     let ns = r.namespace.as_deref().filter(|_| own_namespace.is_empty()).unwrap_or(own_namespace);
     match r.kind {

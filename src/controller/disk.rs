@@ -11,13 +11,15 @@ use super::cache::{Watched, namespace};
 use super::devices::{copied_by, machines_naming, mounted_by};
 use super::making::{Wanted, make};
 use super::snapshot::{NO_SNAPSHOT, of_disk};
-use super::source::{Availability, Before, Source, Stage, availability, duration, speed, upload};
-use super::{Context, Error};
+use super::source::{Availability, Before, SECRET_NOT_FOUND, Source, Stage, availability, waiting_reason};
+use super::wording::{duration, past_speed, speed, upload};
+use super::{Context, Error, reasons};
 use crate::host::{VolumeId, VolumeInfo, VolumeKind, VolumeState};
 use crate::types::condition::{self, Status};
 use crate::types::quantity::format_bytes;
 use crate::types::{
-    AttachedMachine, Condition, CreationDuration, DiskPhase, DiskStats, VirtualDisk, VirtualDiskStatus,
+    AttachedMachine, Condition, CreationDuration, DataSourceType, DiskPhase, DiskStats, DiskTarget, VirtualDisk,
+    VirtualDiskStatus,
 };
 
 const CLEANUP: &str = "virtualization.deckhouse.io/vd-cleanup";
@@ -66,6 +68,7 @@ pub async fn reconcile(vd: Arc<VirtualDisk>, ctx: Arc<Context>) -> Result<Action
         type_: s.type_,
         http: s.http.as_ref(),
         container_image: s.container_image.as_ref(),
+        secrets_of: &ns,
         object: s.object_ref.as_ref().map(|r| (r.kind.into(), ns.as_str(), r.name.as_str())),
         upload: s.upload.as_ref(),
     });
@@ -85,6 +88,7 @@ pub async fn reconcile(vd: Arc<VirtualDisk>, ctx: Arc<Context>) -> Result<Action
             before,
             edited,
             available: &available,
+            pull: source.is_some_and(|s| s.type_ == DataSourceType::ContainerImage),
             size,
             changed: "VirtualDiskSpecHasBeenChanged",
         },
@@ -93,29 +97,42 @@ pub async fn reconcile(vd: Arc<VirtualDisk>, ctx: Arc<Context>) -> Result<Action
     .await?;
     let stage = &made.stage;
     announce(&vd, &old, stage, &ctx);
+    let blocked = blocked(&usage);
     let facts = Facts { vd: &vd, old: &old, stage, available: &available, usage: &usage, size };
     let grow = match (stage, size) {
         (Stage::Ready(info), Some(size)) if size > info.virtual_size => Some(size),
         _ => None,
     };
-    // Its end wakes the disk.
-    let blocked = usage.snapshot.as_ref().filter(|_| grow.is_some());
-    let growth = match blocked {
-        Some(snapshot) => Some(Growth::Failed(format!("{snapshot} is being taken of the disk."))),
-        None => grow.map(|_| Growth::Running),
-    };
-    if let Some(snapshot) = blocked
-        && !old.conditions.iter().flatten().any(|c| c.type_ == "Resizing" && c.reason == "NotAvailable")
-    {
-        let text = format!("The disk grows when {snapshot} is taken.");
-        ctx.events.warning(vd.as_ref(), "VirtualDiskResizingNotAvailable", text);
+    if let (Some(_), Some(why)) = (grow, &blocked) {
+        if !is_blocked(&old) {
+            ctx.events.warning(vd.as_ref(), "VirtualDiskResizingNotAvailable", why.clone());
+        }
+        let new = status(&facts, Some(Growth::Unavailable(why.clone())), &ctx);
+        ctx.report(&ctx.disks, vd.as_ref(), vd.status.as_ref(), &new).await?;
+        // What is in the way wakes the disk when it ends.
+        return Ok(Action::await_change());
     }
-    let new = status(&facts, growth, &ctx);
+    let new = status(&facts, grow.map(|_| Growth::Running), &ctx);
     ctx.report(&ctx.disks, vd.as_ref(), vd.status.as_ref(), &new).await?;
     if let Some(bytes) = grow.filter(|_| blocked.is_none()) {
         return resize(&vd, &id, bytes, &facts, &ctx).await;
     }
     Ok(made.next_look(&ctx))
+}
+
+/// Why the disk cannot grow now.
+fn blocked(usage: &Use) -> Option<String> {
+    let what = match (&usage.snapshot, &usage.copied_by) {
+        (Some(snapshot), _) => format!("{snapshot} is being taken of it"),
+        (None, Some(image)) => format!("{image} is being made from it"),
+        (None, None) => return None,
+    };
+    Some(format!("The disk cannot grow while {what}; it grows afterwards."))
+}
+
+fn is_blocked(status: &VirtualDiskStatus) -> bool {
+    let resizing = status.conditions.as_ref().and_then(|all| condition::find(all, "Resizing"));
+    resizing.is_some_and(|condition| condition.reason == "NotAvailable")
 }
 
 fn gather_use(vd: &VirtualDisk, ctx: &Context) -> Use {
@@ -165,6 +182,7 @@ async fn delete(vd: &Arc<VirtualDisk>, id: &VolumeId, usage: &Use, ctx: &Context
         ctx.host.delete_volume(id).await.map_err(|detail| Error::cleanup(vd.as_ref(), detail))?;
         ctx.uploads.lock().remove(id);
         ctx.set_finalizers(&ctx.disks, vd.as_ref(), &[], &[CLEANUP, PROTECTION]).await?;
+        ctx.events.normal(vd.as_ref(), "Deleted", "The disk and its data are gone.");
         return Ok(Action::await_change());
     }
     let mut new = vd.status.clone().unwrap_or_default();
@@ -173,6 +191,7 @@ async fn delete(vd: &Arc<VirtualDisk>, id: &VolumeId, usage: &Use, ctx: &Context
     set_in_use(&mut conditions, usage, generation, ctx.now());
     let holder = holder(usage);
     let message = format!("The disk is kept while {holder}. Detach it or stop the machine to let it go.");
+    reasons::check(reasons::DISK, "Terminating", "CleanupPending");
     condition::set(&mut conditions, "Terminating", Status::True, "CleanupPending", message, generation, ctx.now());
     new.phase = Some(DiskPhase::Terminating);
     new.attached_to_virtual_machines = attached(usage);
@@ -201,6 +220,8 @@ struct Facts<'a> {
 
 enum Growth {
     Running,
+    /// Not now.
+    Unavailable(String),
     Failed(String),
 }
 
@@ -210,6 +231,7 @@ fn status(f: &Facts<'_>, growth: Option<Growth>, ctx: &Context) -> VirtualDiskSt
     let mut new = VirtualDiskStatus {
         storage_class_name: Some(claim.and_then(|c| c.storage_class_name.clone()).unwrap_or_else(|| LOCAL.into())),
         attached_to_virtual_machines: attached(f.usage),
+        target: f.vd.uid().map(|uid| DiskTarget { persistent_volume_claim_name: Some(format!("vd-{uid}")) }),
         observed_generation: generation,
         stats: f.old.stats.clone(),
         source_uid: f.old.source_uid.clone(),
@@ -228,6 +250,7 @@ fn status(f: &Facts<'_>, growth: Option<Growth>, ctx: &Context) -> VirtualDiskSt
         None => condition::remove(&mut conditions, "Snapshotting"),
     }
     let mut set = |type_: &str, status: Status, reason: &str, message: String| {
+        reasons::check(reasons::DISK, type_, reason);
         condition::set(&mut conditions, type_, status, reason, message, generation, now);
     };
     match f.available {
@@ -246,8 +269,7 @@ fn status(f: &Facts<'_>, growth: Option<Growth>, ctx: &Context) -> VirtualDiskSt
     let mut not_ready = |reason: &str, message: String| set("Ready", Status::False, reason, message);
     new.phase = Some(match f.stage {
         Stage::Waiting(reason, message) => {
-            let reason = if reason.ends_with("NotFound") { "DatasourceIsNotFound" } else { "DatasourceIsNotReady" };
-            not_ready(reason, message.clone());
+            not_ready(waiting_reason(reason), message.clone());
             DiskPhase::Pending
         }
         Stage::Working(progress, bytes) => {
@@ -268,14 +290,19 @@ fn status(f: &Facts<'_>, growth: Option<Growth>, ctx: &Context) -> VirtualDiskSt
             set("Ready", Status::True, "Ready", String::new());
             new.progress = Some("100%".into());
             new.capacity = Some(format_bytes(info.virtual_size));
+            new.download_speed = past_speed(f.old.download_speed.as_ref());
             if new.stats.is_none() {
-                new.stats = f.vd.creation_timestamp().map(|t| stats(t.0, now));
+                new.stats = stats(f, now);
             }
             match growth {
                 Some(Growth::Running) => {
                     let message = format!("Growing to {}.", f.size.map(format_bytes).unwrap_or_default());
                     set("Resizing", Status::True, "InProgress", message);
                     DiskPhase::Resizing
+                }
+                Some(Growth::Unavailable(why)) => {
+                    set("Resizing", Status::False, "NotAvailable", why);
+                    DiskPhase::Ready
                 }
                 Some(Growth::Failed(detail)) => {
                     set("Resizing", Status::False, "NotAvailable", format!("{detail} It is tried again."));
@@ -300,9 +327,21 @@ fn status(f: &Facts<'_>, growth: Option<Growth>, ctx: &Context) -> VirtualDiskSt
     new
 }
 
-fn stats(created: Timestamp, now: Timestamp) -> DiskStats {
-    let total = Some(duration(created, now));
-    DiskStats { creation_duration: Some(CreationDuration { total_provisioning: total, ..CreationDuration::default() }) }
+/// How long it took from the object's creation until now, and of that until the source was ready.
+fn stats(f: &Facts<'_>, now: Timestamp) -> Option<DiskStats> {
+    let created = f.vd.creation_timestamp()?.0;
+    let conditions = f.old.conditions.as_deref().unwrap_or_default();
+    let source = condition::find(conditions, "DatasourceReady").filter(|c| c.status == "True");
+    let begun = source.map_or(now, |c| c.last_transition_time.0).clamp(created, now.max(created));
+    let fetched = f.vd.spec.data_source.as_ref().is_some_and(|s| s.type_ != DataSourceType::ObjectRef);
+    Some(DiskStats {
+        creation_duration: Some(CreationDuration {
+            waiting_for_dependencies: Some(duration(created, begun)),
+            dvcr_provisioning: fetched.then(|| duration(begun, now)),
+            waiting_for_first_consumer: None,
+            total_provisioning: Some(duration(created, now)),
+        }),
+    })
 }
 
 fn attached(usage: &Use) -> Option<Vec<AttachedMachine>> {
@@ -317,17 +356,30 @@ fn set_in_use(conditions: &mut Vec<Condition>, usage: &Use, generation: Option<i
     } else {
         (Status::False, "NotInUse", String::new())
     };
+    reasons::check(reasons::DISK, "InUse", reason);
     condition::set(conditions, "InUse", status, reason, message, generation, now);
 }
 
 fn announce(vd: &VirtualDisk, old: &VirtualDiskStatus, stage: &Stage, ctx: &Context) {
     match (old.phase, stage) {
+        (_, Stage::Waiting(SECRET_NOT_FOUND, message)) => {
+            let known = condition::find(old.conditions.as_deref().unwrap_or_default(), "DatasourceReady")
+                .is_some_and(|c| c.reason == SECRET_NOT_FOUND);
+            if !known {
+                ctx.events.warning(vd, "VirtualDiskContainerRegistrySecretNotFound", message.clone());
+            }
+        }
+        (Some(DiskPhase::Provisioning), Stage::Working(Some(1..), _))
+            if matches!(old.progress.as_deref(), None | Some("0%")) =>
+        {
+            ctx.events.normal(vd, "DataSourceImportInProgress", "The content is on its way.");
+        }
         (Some(DiskPhase::Provisioning), Stage::Working(..)) | (Some(DiskPhase::Failed), Stage::Failed(..)) => {}
         (_, Stage::Working(..)) => {
             ctx.events.normal(vd, "DataSourceImportStarted", "The making of the disk has begun.");
         }
         (before, Stage::Ready(VolumeInfo { virtual_size, .. }))
-            if !matches!(before, Some(DiskPhase::Ready | DiskPhase::Resizing)) =>
+            if !matches!(before, Some(DiskPhase::Ready | DiskPhase::Resizing | DiskPhase::PvcLost)) =>
         {
             let size = format_bytes(*virtual_size);
             ctx.events.normal(vd, "DataSourceImportCompleted", format!("The disk is ready; size {size}."));
@@ -335,7 +387,13 @@ fn announce(vd: &VirtualDisk, old: &VirtualDiskStatus, stage: &Stage, ctx: &Cont
         (_, Stage::Failed("QuotaExceeded", message)) => {
             ctx.events.warning(vd, "DataSourceQuotaExceed", message.clone());
         }
-        (_, Stage::Failed(_, message)) => ctx.events.warning(vd, "DataSourceImportFailed", message.clone()),
+        (_, Stage::Failed(_, message)) => {
+            // The second half is the writing of the disk.
+            let percent = old.progress.as_deref().and_then(|p| p.trim_end_matches('%').parse::<u8>().ok());
+            let import = percent.is_none_or(|percent| percent < 50);
+            let reason = if import { "DataSourceImportFailed" } else { "DataSourceDiskProvisioningFailed" };
+            ctx.events.warning(vd, reason, message.clone());
+        }
         _ => {}
     }
 }

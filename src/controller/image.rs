@@ -6,19 +6,28 @@ use std::sync::Arc;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 
-use super::cache::{Cache, Watched, namespace};
+use super::cache::{Cache, Watched, namespace, secret_namespace};
 use super::devices::{holds, machine_id, machines_naming};
 use super::graph::{Key, Kind};
 use super::making::{Wanted, make};
-use super::source::{Availability, Before, Source, Stage, availability, speed, upload};
-use super::{Context, Error};
+use super::source::{Availability, Before, SECRET_NOT_FOUND, Source, Stage, availability, waiting_reason};
+use super::wording::{past_speed, speed, upload};
+use super::{Context, Error, reasons};
 use crate::host::{VolumeId, VolumeKind, VolumeState};
 use crate::types::condition::{self, Status};
 use crate::types::quantity::human_bytes;
 use crate::types::{
-    BlockDeviceKind, ClusterVirtualImage, Condition, ImageDataSource, ImagePhase, ImageSize, VirtualImage,
-    VirtualImageStatus,
+    BlockDeviceKind, ClusterVirtualImage, Condition, DataSourceType, ImageDataSource, ImagePhase, ImageSize,
+    ImageStorage, ImageTarget, VirtualImage, VirtualImageStatus,
 };
+
+/// What `status.storageClassName` says when the user asked for none: there is one place for images.
+const LOCAL: &str = "local";
+
+/// Where an image is kept that is not in the registry's place.
+struct Claim {
+    storage_class: String,
+}
 
 /// What the two kinds have in common.
 trait Image: Watched {
@@ -27,6 +36,8 @@ trait Image: Watched {
     const DEVICE: BlockDeviceKind;
     const RECOVERED: &'static str;
     fn source(&self) -> &ImageDataSource;
+    /// The storage it asks for, unless that is the registry.
+    fn claim(&self) -> Option<Claim>;
     fn status(&self) -> Option<&VirtualImageStatus>;
     fn cache(ctx: &Context) -> &Cache<Self>;
 }
@@ -38,6 +49,15 @@ impl Image for VirtualImage {
     const RECOVERED: &'static str = "VirtualImageLostRecovered";
     fn source(&self) -> &ImageDataSource {
         &self.spec.data_source
+    }
+    fn claim(&self) -> Option<Claim> {
+        let class = || self.spec.persistent_volume_claim.as_ref()?.storage_class_name.clone();
+        match self.spec.storage {
+            ImageStorage::ContainerRegistry => None,
+            ImageStorage::PersistentVolumeClaim | ImageStorage::Kubernetes => {
+                Some(Claim { storage_class: class().unwrap_or_else(|| LOCAL.into()) })
+            }
+        }
     }
     fn status(&self) -> Option<&VirtualImageStatus> {
         self.status.as_ref()
@@ -54,6 +74,9 @@ impl Image for ClusterVirtualImage {
     const RECOVERED: &'static str = "ClusterVirtualImageLostRecovered";
     fn source(&self) -> &ImageDataSource {
         &self.spec.data_source
+    }
+    fn claim(&self) -> Option<Claim> {
+        None
     }
     fn status(&self) -> Option<&VirtualImageStatus> {
         self.status.as_ref()
@@ -93,6 +116,7 @@ async fn look<K: Image>(image: Arc<K>, ctx: Arc<Context>) -> Result<Action, Erro
         type_: s.type_,
         http: s.http.as_ref(),
         container_image: s.container_image.as_ref(),
+        secrets_of: s.container_image.as_ref().map_or("", |c| secret_namespace(&own, c)),
         object: s.object_ref.as_ref().map(|r| {
             let other = r.namespace.as_deref().filter(|_| own.is_empty());
             (r.kind, other.unwrap_or(&own), r.name.as_str())
@@ -113,6 +137,7 @@ async fn look<K: Image>(image: Arc<K>, ctx: Arc<Context>) -> Result<Action, Erro
             before,
             edited,
             available: &available,
+            pull: s.type_ == DataSourceType::ContainerImage,
             size: None,
             changed: "VirtualImageSpecHasBeenChanged",
         },
@@ -159,6 +184,7 @@ fn users<K: Image>(image: &K, id: &VolumeId, ctx: &Context) -> Vec<(String, Stri
 
 fn in_use(conditions: &mut Vec<Condition>, users: &[(String, String)], generation: Option<i64>, ctx: &Context) {
     let (status, reason) = if users.is_empty() { (Status::False, "NotInUse") } else { (Status::True, "InUse") };
+    reasons::check(reasons::IMAGE, "InUse", reason);
     condition::set(conditions, "InUse", status, reason, words(users), generation, ctx.now());
 }
 
@@ -178,6 +204,7 @@ async fn delete<K: Image>(
         ctx.host.delete_volume(id).await.map_err(|detail| Error::cleanup(image.as_ref(), detail))?;
         ctx.uploads.lock().remove(id);
         ctx.set_finalizers(cache, image.as_ref(), &[], &[K::CLEANUP, K::PROTECTION]).await?;
+        ctx.events.normal(image.as_ref(), "Deleted", "The image and its data are gone.");
         return Ok(Action::await_change());
     }
     let mut new = image.status().cloned().unwrap_or_default();
@@ -185,6 +212,7 @@ async fn delete<K: Image>(
     let generation = image.meta().generation;
     in_use(&mut conditions, users, generation, ctx);
     let message = format!("The image is kept while it is used. {}", words(users));
+    reasons::check(reasons::IMAGE, "Terminating", "CleanupPending");
     condition::set(&mut conditions, "Terminating", Status::True, "CleanupPending", message, generation, ctx.now());
     new.phase = Some(ImagePhase::Terminating);
     new.conditions = Some(conditions);
@@ -215,6 +243,7 @@ fn status<K: Image>(
     }
     let mut conditions = old.conditions.clone().unwrap_or_default();
     let mut set = |type_: &str, status: Status, reason: &str, message: String| {
+        reasons::check(reasons::IMAGE, type_, reason);
         condition::set(&mut conditions, type_, status, reason, message, generation, now);
     };
     match available {
@@ -223,13 +252,19 @@ fn status<K: Image>(
         Availability::Waiting { reason, message } => set("DatasourceReady", Status::False, reason, message.clone()),
         Availability::Impossible { message } => set("DatasourceReady", Status::Unknown, "Unknown", message.clone()),
     }
+    let claim = image.claim();
     if K::KIND == Kind::Image {
-        set("StorageClassReady", Status::True, "DVCRTypeUsed", String::new());
+        let reason = if claim.is_some() { "StorageClassReady" } else { "DVCRTypeUsed" };
+        set("StorageClassReady", Status::True, reason, String::new());
+    }
+    if let Some(claim) = &claim {
+        new.storage_class_name = Some(claim.storage_class.clone());
+        let name = image.meta().uid.as_ref().map(|uid| format!("vi-{uid}"));
+        new.target = Some(ImageTarget { persistent_volume_claim_name: name, ..ImageTarget::default() });
     }
     new.phase = Some(match stage {
         Stage::Waiting(reason, message) => {
-            let reason = if reason.ends_with("NotFound") { "DatasourceIsNotFound" } else { "DatasourceIsNotReady" };
-            set("Ready", Status::False, reason, message.clone());
+            set("Ready", Status::False, waiting_reason(reason), message.clone());
             ImagePhase::Pending
         }
         Stage::Working(progress, bytes) => {
@@ -249,6 +284,7 @@ fn status<K: Image>(
         Stage::Ready(info) => {
             set("Ready", Status::True, "Ready", String::new());
             new.progress = Some("100%".into());
+            new.download_speed = past_speed(old.download_speed.as_ref());
             new.cdrom = Some(info.cdrom);
             new.format = Some(info.format.clone());
             new.size = Some(ImageSize {
@@ -265,11 +301,15 @@ fn status<K: Image>(
         }
         Stage::StillFailed => ImagePhase::Failed,
         Stage::Lost => {
-            set("Ready", Status::False, "ImageLost", "The image's data is gone from this computer.".into());
+            let (reason, phase) = match claim {
+                Some(_) => ("PVCLost", ImagePhase::PvcLost),
+                None => ("ImageLost", ImagePhase::ImageLost),
+            };
+            set("Ready", Status::False, reason, "The image's data is gone from this computer.".into());
             new.cdrom = old.cdrom;
             new.format.clone_from(&old.format);
             new.size.clone_from(&old.size);
-            ImagePhase::ImageLost
+            phase
         }
     });
     in_use(&mut conditions, users, generation, ctx);
@@ -279,13 +319,25 @@ fn status<K: Image>(
 
 fn announce<K: Image>(image: &K, old: &VirtualImageStatus, stage: &Stage, ctx: &Context) {
     match (old.phase, stage) {
+        (_, Stage::Waiting(SECRET_NOT_FOUND, message)) => {
+            let known = condition::find(old.conditions.as_deref().unwrap_or_default(), "DatasourceReady")
+                .is_some_and(|c| c.reason == SECRET_NOT_FOUND);
+            if !known {
+                ctx.events.warning(image, "VirtualDiskContainerRegistrySecretNotFound", message.clone());
+            }
+        }
+        (Some(ImagePhase::Provisioning), Stage::Working(Some(1..), _))
+            if matches!(old.progress.as_deref(), None | Some("0%")) =>
+        {
+            ctx.events.normal(image, "DataSourceImportInProgress", "The content is on its way.");
+        }
         (Some(ImagePhase::Provisioning), Stage::Working(..))
         | (Some(ImagePhase::Failed), Stage::Failed(..))
         | (Some(ImagePhase::Ready), Stage::Ready(_)) => {}
         (_, Stage::Working(..)) => {
             ctx.events.normal(image, "DataSourceImportStarted", "The making of the image has begun.");
         }
-        (Some(ImagePhase::ImageLost), Stage::Ready(_)) => {
+        (Some(ImagePhase::ImageLost | ImagePhase::PvcLost), Stage::Ready(_)) => {
             ctx.events.normal(image, K::RECOVERED, "The image's data is back.");
         }
         (_, Stage::Ready(_)) => ctx.events.normal(image, "DataSourceImportCompleted", "The image is ready."),

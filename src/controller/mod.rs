@@ -44,10 +44,12 @@ mod making;
 pub mod node;
 pub mod operation;
 mod orphans;
+pub mod reasons;
 pub mod snapshot;
 pub mod snapshot_contents;
 pub mod snapshot_operation;
 mod source;
+mod wording;
 mod write;
 
 pub use error::Error;
@@ -133,6 +135,8 @@ pub struct Context {
     taking: tokio::sync::Mutex<()>,
     /// When the waits for uploads began.
     uploads: Mutex<HashMap<VolumeId, jiff::Timestamp>>,
+    /// Sources that could not be read, and are tried again.
+    attempts: Mutex<HashMap<VolumeId, making::Attempts>>,
     /// When and for which launch of its machine an attachment was last asked for.
     plugging: Mutex<HashMap<String, (u64, jiff::Timestamp)>>,
     /// Sizing policies of classes, by UID, as last seen.
@@ -211,6 +215,7 @@ pub async fn run(
         retries: Mutex::default(),
         taking: tokio::sync::Mutex::default(),
         uploads: Mutex::default(),
+        attempts: Mutex::default(),
         plugging: Mutex::default(),
         class_sizes: Mutex::default(),
         waiting: Mutex::default(),

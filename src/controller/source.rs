@@ -1,17 +1,22 @@
 //! Making the content of a disk or an image: what is wanted, what there is, what comes next. The decisions are
 //! pure; disks and images share them.
 
+use std::time::Duration;
+
 use base64::Engine;
-use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{Context, UploadBase};
-use crate::host::{VolumeFailure, VolumeId, VolumeInfo, VolumeKind, VolumeRequest, VolumeSource, VolumeState};
-use crate::types::quantity::human_bytes;
-use crate::types::{
-    Checksum, ContainerImageSource, DataSourceType, DownloadSpeed, HttpSource, ImagePhase, ImageUploadUrls, SourceKind,
-    UploadSource, VirtualImageStatus,
+use super::Context;
+use crate::host::{
+    PullSecret, Speed, VolumeFailure, VolumeId, VolumeInfo, VolumeKind, VolumeRequest, VolumeSource, VolumeState,
 };
+use crate::types::{
+    Checksum, ContainerImageSource, DataSourceType, DiskPhase, HttpSource, ImagePhase, SourceKind, UploadSource,
+    VirtualImageStatus,
+};
+
+/// A pull secret has this type, and its content under this key.
+const PULL_SECRET: (&str, &str) = ("kubernetes.io/dockerconfigjson", ".dockerconfigjson");
 
 /// A data source of either kind of object, in one shape.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +27,8 @@ pub struct Source<'a> {
     pub http: Option<&'a HttpSource>,
     /// Registry.
     pub container_image: Option<&'a ContainerImageSource>,
+    /// Where the object's pull secret is.
+    pub secrets_of: &'a str,
     /// Other object: kind, namespace, name.
     pub object: Option<(SourceKind, &'a str, &'a str)>,
     /// Upload.
@@ -64,7 +71,7 @@ pub fn availability(ctx: &Context, source: Option<Source<'_>>) -> Availability {
     };
     match source.type_ {
         DataSourceType::Http => match source.http {
-            Some(http) => match http.ca_bundle.as_deref().map(decode).transpose() {
+            Some(http) => match http.ca_bundle.as_deref().map(|text| decode("http", text)).transpose() {
                 Ok(ca_bundle) => Availability::Ready {
                     source: VolumeSource::Http { url: http.url.clone(), ca_bundle },
                     checksums: checksums(&http.checksum),
@@ -78,11 +85,9 @@ pub fn availability(ctx: &Context, source: Option<Source<'_>>) -> Availability {
             let checksum = source.upload.and_then(|u| u.checksum.clone());
             Availability::Ready { source: VolumeSource::Upload, checksums: checksums(&checksum), uid: None }
         }
-        DataSourceType::ContainerImage => Availability::Impossible {
-            message: format!(
-                "The standalone host cannot pull container images yet ({}). Use a source of type HTTP or Upload.",
-                source.container_image.map_or("no image named", |c| c.image.as_str())
-            ),
+        DataSourceType::ContainerImage => match source.container_image {
+            Some(container) => registry(ctx, container, source.secrets_of),
+            None => missing("containerImage"),
         },
         DataSourceType::ObjectRef => match source.object {
             Some((kind, namespace, name)) => object(ctx, kind, namespace, name),
@@ -95,10 +100,46 @@ fn missing(field: &str) -> Availability {
     Availability::Impossible { message: format!("spec.dataSource.{field} is missing.") }
 }
 
-fn decode(text: &str) -> Result<Vec<u8>, String> {
+fn decode(field: &str, text: &str) -> Result<Vec<u8>, String> {
     base64::engine::general_purpose::STANDARD
         .decode(text.trim())
-        .map_err(|e| format!("spec.dataSource.http.caBundle is not base64: {e}."))
+        .map_err(|e| format!("spec.dataSource.{field}.caBundle is not base64: {e}."))
+}
+
+fn registry(ctx: &Context, container: &ContainerImageSource, namespace: &str) -> Availability {
+    let ca_bundle = match container.ca_bundle.as_deref().map(|text| decode("containerImage", text)).transpose() {
+        Ok(ca_bundle) => ca_bundle,
+        Err(message) => return Availability::Impossible { message },
+    };
+    let named = container.image_pull_secret.as_ref().and_then(|secret| secret.name.as_deref());
+    let credentials = match named.filter(|name| !name.is_empty()).map(|name| pull_secret(ctx, namespace, name)) {
+        None => None,
+        Some(Ok(secret)) => Some(secret),
+        Some(Err(message)) => return Availability::Waiting { reason: SECRET_NOT_FOUND, message },
+    };
+    let source = VolumeSource::Registry { image: container.image.clone(), ca_bundle, credentials };
+    Availability::Ready { source, checksums: vec![], uid: None }
+}
+
+/// Reason for a pull secret that is not there or not one.
+pub const SECRET_NOT_FOUND: &str = "ContainerRegistrySecretNotFound";
+
+fn pull_secret(ctx: &Context, namespace: &str, name: &str) -> Result<PullSecret, String> {
+    let (type_, key) = PULL_SECRET;
+    if namespace.is_empty() {
+        return Err(format!("Secret {name}: imagePullSecret.namespace says where it is; it is missing."));
+    }
+    let place = format!(" in the namespace {namespace}");
+    let Some(secret) = ctx.secrets.get(namespace, name) else {
+        return Err(format!("Secret {name} with the registry's credentials does not exist{place}."));
+    };
+    let content = secret.data.as_ref().and_then(|data| data.get(key));
+    match content {
+        Some(content) if secret.type_.as_deref() == Some(type_) => Ok(PullSecret(content.0.clone())),
+        _ => Err(format!(
+            "Secret {name}{place} is not of type {type_}: make it with kubectl create secret docker-registry."
+        )),
+    }
 }
 
 fn object(ctx: &Context, kind: SourceKind, namespace: &str, name: &str) -> Availability {
@@ -148,6 +189,16 @@ fn disk(ctx: &Context, namespace: &str, name: &str) -> Availability {
     let Some(uid) = vd.uid() else {
         return Availability::Waiting { reason: "VirtualDiskNotReady", message: "VirtualDisk has no UID.".into() };
     };
+    if vd.metadata.deletion_timestamp.is_some() {
+        let message = format!("VirtualDisk {name} is being deleted.");
+        return Availability::Waiting { reason: "VirtualDiskNotReadyForUse", message };
+    }
+    let phase = vd.status.as_ref().and_then(|status| status.phase);
+    if let Some(DiskPhase::Resizing | DiskPhase::Migrating | DiskPhase::Exporting) = phase {
+        let phase = phase.map(|phase| format!("{phase:?}")).unwrap_or_default();
+        let message = format!("VirtualDisk {name} cannot be read now (phase {phase}).");
+        return Availability::Waiting { reason: "VirtualDiskNotReadyForUse", message };
+    }
     let id = VolumeId { kind: VolumeKind::Disk, uid: uid.clone() };
     if !matches!(ctx.host.volume(&id), Some(VolumeState::Ready(_))) {
         let message = format!("VirtualDisk {name} is not ready.");
@@ -183,8 +234,12 @@ pub struct Making<'a> {
     pub edited: bool,
     /// See [`Availability`].
     pub available: &'a Availability,
+    /// The source is a registry.
+    pub pull: bool,
     /// The wait for an upload has lasted too long.
     pub upload_expired: bool,
+    /// A source that could not be read is to be tried again now.
+    pub again: bool,
     /// Size to ask for.
     pub size: Option<u64>,
 }
@@ -205,8 +260,8 @@ pub enum Move {
 pub enum Stage {
     /// The source is not ready: reason and message.
     Waiting(&'static str, String),
-    /// In the making.
-    Working(Option<u8>, Option<u64>),
+    /// In the making: percent, speed of the transfer.
+    Working(Option<u8>, Option<Speed>),
     /// Waits for its upload.
     Upload(String),
     /// Usable.
@@ -236,7 +291,14 @@ pub fn plan(m: &Making<'_>) -> (Move, Stage) {
         Some(VolumeState::Working { progress, bytes_per_second }) => {
             (Move::None, Stage::Working(*progress, *bytes_per_second))
         }
-        Some(VolumeState::Failed { kind, detail }) => (Move::None, Stage::Failed(failure(*kind), detail.clone())),
+        Some(VolumeState::Failed { kind: VolumeFailure::Source, .. })
+            if m.again && matches!(m.available, Availability::Ready { .. }) =>
+        {
+            create(m)
+        }
+        Some(VolumeState::Failed { kind, detail }) => {
+            (Move::None, Stage::Failed(failure(*kind, m.pull), detail.clone()))
+        }
         None if m.before == Before::Made => (Move::None, Stage::Lost),
         None if m.before == Before::Failed && !m.edited => (Move::None, Stage::StillFailed),
         None => match m.available {
@@ -246,17 +308,21 @@ pub fn plan(m: &Making<'_>) -> (Move, Stage) {
                 Move::None,
                 Stage::Failed("ProvisioningFailed", "A blank disk needs spec.persistentVolumeClaim.size.".into()),
             ),
-            Availability::Ready { source, checksums, .. } => {
-                let request = VolumeRequest { source: source.clone(), size: m.size, checksums: checksums.clone() };
-                (Move::Create(request), Stage::Working(None, None))
-            }
+            Availability::Ready { .. } => create(m),
         },
     }
 }
 
-fn failure(kind: VolumeFailure) -> &'static str {
+fn create(m: &Making<'_>) -> (Move, Stage) {
+    let Availability::Ready { source, checksums, .. } = m.available else { return (Move::None, Stage::StillFailed) };
+    let request = VolumeRequest { source: source.clone(), size: m.size, checksums: checksums.clone() };
+    (Move::Create(request), Stage::Working(None, None))
+}
+
+fn failure(kind: VolumeFailure, pull: bool) -> &'static str {
     match kind {
         VolumeFailure::NoSpace => "QuotaExceeded",
+        VolumeFailure::Source | VolumeFailure::Checksum if pull => "ImagePullFailed",
         VolumeFailure::Source
         | VolumeFailure::Checksum
         | VolumeFailure::Format
@@ -265,45 +331,14 @@ fn failure(kind: VolumeFailure) -> &'static str {
     }
 }
 
-/// Where to upload to, and the command that does it.
-pub fn upload(base: &UploadBase, token: &str) -> (ImageUploadUrls, String) {
-    let local = format!("http://localhost/upload/{token}");
-    let socket = quote(&base.socket.display().to_string());
-    let command = format!("curl --unix-socket {socket} -T FILE {local}");
-    let external = base.external.as_ref().map(|b| format!("{}/upload/{token}", b.trim_end_matches('/')));
-    (ImageUploadUrls { external, in_cluster: Some(local) }, command)
+/// How long to wait before a source is tried again that could not be read so many times.
+pub fn pause_before_retry(failures: u32) -> Duration {
+    Duration::from_secs(30 << failures.saturating_sub(1).min(5)).min(Duration::from_secs(600))
 }
 
-/// A word for a POSIX shell.
-fn quote(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
-/// Transfer speed for status.
-pub fn speed(bytes_per_second: u64) -> DownloadSpeed {
-    DownloadSpeed {
-        avg: None,
-        avg_bytes: None,
-        current: Some(format!("{}/s", human_bytes(bytes_per_second))),
-        current_bytes: Some(bytes_per_second.to_string()),
-    }
-}
-
-/// Time between two moments as the API writes durations: `1.5s`, `2m3s`.
-pub fn duration(from: Timestamp, to: Timestamp) -> String {
-    let span = to.duration_since(from);
-    let seconds = span.as_secs().max(0);
-    let millis = span.subsec_millis().max(0);
-    match (seconds / 3600, (seconds / 60) % 60, seconds % 60) {
-        (0, 0, s) if millis > 0 => format!("{s}.{millis:03}").trim_end_matches('0').to_owned() + "s",
-        (0, 0, s) => format!("{s}s"),
-        (0, m, s) => format!("{m}m{s}s"),
-        (h, m, s) => format!("{h}h{m}m{s}s"),
-    }
+/// What the object's status says of the source when it is not ready: reason of `Ready`.
+pub fn waiting_reason(reason: &str) -> &'static str {
+    if reason.ends_with("NotFound") { "DatasourceIsNotFound" } else { "DatasourceIsNotReady" }
 }
 
 #[cfg(test)]
@@ -319,7 +354,16 @@ mod tests {
     }
 
     fn making<'a>(volume: Option<&'a VolumeState>, available: &'a Availability) -> Making<'a> {
-        Making { volume, before: Before::Open, edited: false, available, upload_expired: false, size: None }
+        Making {
+            volume,
+            before: Before::Open,
+            edited: false,
+            available,
+            pull: false,
+            upload_expired: false,
+            again: false,
+            size: None,
+        }
     }
 
     #[test]
@@ -336,6 +380,30 @@ mod tests {
         let expired = Making { upload_expired: true, ..making(Some(&waiting), &ready) };
         assert!(matches!(plan(&expired), (Move::Discard, Stage::Failed("WaitForUserUploadTimeout", _))));
         assert!(matches!(plan(&making(Some(&failed), &ready)), (Move::None, Stage::Failed("ProvisioningFailed", _))));
+    }
+
+    #[test]
+    fn failures_have_their_reasons_and_sources_are_tried_again() {
+        let ready = ready();
+        for (kind, download, pull, again) in [
+            (VolumeFailure::Source, "ProvisioningFailed", "ImagePullFailed", true),
+            (VolumeFailure::Checksum, "ProvisioningFailed", "ImagePullFailed", false),
+            (VolumeFailure::Format, "ProvisioningFailed", "ProvisioningFailed", false),
+            (VolumeFailure::TooSmall, "ProvisioningFailed", "ProvisioningFailed", false),
+            (VolumeFailure::NoSpace, "QuotaExceeded", "QuotaExceeded", false),
+            (VolumeFailure::Other, "ProvisioningFailed", "ProvisioningFailed", false),
+        ] {
+            let failed = VolumeState::Failed { kind, detail: "d".into() };
+            let once = making(Some(&failed), &ready);
+            assert_eq!(plan(&once), (Move::None, Stage::Failed(download, "d".into())), "{kind:?}");
+            assert_eq!(plan(&Making { pull: true, ..once.clone() }).1, Stage::Failed(pull, "d".into()), "{kind:?}");
+            let due = Making { again: true, ..once };
+            assert_eq!(matches!(plan(&due).0, Move::Create(_)), again, "{kind:?}");
+            let waiting = Availability::Waiting { reason: "x", message: String::new() };
+            assert_eq!(plan(&Making { available: &waiting, ..due }).0, Move::None, "{kind:?}");
+        }
+        let pauses: Vec<u64> = (1..8).map(|n| pause_before_retry(n).as_secs()).collect();
+        assert_eq!(pauses, [30, 60, 120, 240, 480, 600, 600]);
     }
 
     #[test]
@@ -361,21 +429,5 @@ mod tests {
         let blank = Availability::Ready { source: VolumeSource::Blank, checksums: vec![], uid: None };
         assert!(matches!(plan(&making(None, &blank)).1, Stage::Failed("ProvisioningFailed", _)));
         assert!(matches!(plan(&Making { size: Some(1), ..making(None, &blank) }).0, Move::Create(_)));
-    }
-
-    #[test]
-    fn upload_commands_are_safe_to_paste() {
-        let base = UploadBase { socket: "/a b/it's".into(), external: Some("https://h:1/".into()) };
-        let (urls, command) = upload(&base, "T");
-        assert_eq!(command, r"curl --unix-socket '/a b/it'\''s' -T FILE http://localhost/upload/T");
-        assert_eq!(urls.external.as_deref(), Some("https://h:1/upload/T"));
-    }
-
-    #[test]
-    fn durations() {
-        let at = |ms: i64| Timestamp::from_millisecond(ms).unwrap();
-        for (ms, text) in [(0, "0s"), (1500, "1.5s"), (60_000, "1m0s"), (3_723_000, "1h2m3s"), (20, "0.02s")] {
-            assert_eq!(duration(at(0), at(ms)), text);
-        }
     }
 }

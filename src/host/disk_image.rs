@@ -79,7 +79,14 @@ pub(super) fn detect(start: &[u8], length: u64) -> Result<Format, Failure> {
         };
     }
     if start.get(64..68) == Some(&[0x7f, 0x10, 0xda, 0xbe]) {
-        return Ok(Format::Vdi);
+        // Blocks behind the end would be read as zeroes.
+        let le32 = |at: usize| le64(at) & 0xffff_ffff;
+        let whole = le32(344) + le32(388) * le32(376);
+        return if length < whole {
+            refused(&format!("the vdi image is cut off: it has {length} of {whole} bytes"))
+        } else {
+            Ok(Format::Vdi)
+        };
     }
     if start.get(32_769..32_774) == Some(b"CD001") {
         return Ok(Format::Iso);
@@ -101,8 +108,8 @@ pub(super) fn detect(start: &[u8], length: u64) -> Result<Format, Failure> {
             ));
         }
     }
-    if start.get(257..262) == Some(b"ustar") {
-        return refused("the content is a tar archive; qcow2, raw, vmdk, vdi or iso is needed");
+    if super::archive::is_archive(start) {
+        return refused("the content is a tar archive in another; qcow2, raw, vmdk, vdi or iso is needed");
     }
     let text = String::from_utf8_lossy(&start[..start.len().min(512)]).trim_start().to_ascii_lowercase();
     if text.starts_with("<!doctype html") || text.starts_with("<html") || text.starts_with("<?xml") {
@@ -229,9 +236,28 @@ impl Tool {
             kind: VolumeFailure::Other,
             detail: format!("cannot read qemu-img's answer: {error}"),
         })?;
-        info["virtual-size"]
-            .as_u64()
-            .ok_or_else(|| Failure { kind: VolumeFailure::Format, detail: "the image does not tell its size".into() })
+        let refused = |detail: &str| Failure { kind: VolumeFailure::Format, detail: detail.into() };
+        if points_elsewhere(&info, file) {
+            return Err(refused("the image points to other files; flatten it with qemu-img convert"));
+        }
+        info["virtual-size"].as_u64().ok_or_else(|| refused("the image does not tell its size"))
+    }
+
+    /// Refuses an image that is not whole: what lies behind the end of the file would be read as zeroes.
+    pub(super) async fn check(&self, file: &Path, format: Format) -> Result<(), Failure> {
+        if matches!(format, Format::Raw | Format::Iso) {
+            return Ok(());
+        }
+        let arguments = ["check", "-q", "-f", format.driver()].map(OsString::from).into_iter();
+        let (status, _, words) = self.try_run(arguments.chain([file.into()]).collect(), &|_| {}).await?;
+        match status.code() {
+            // 3: clusters that nobody uses. 63: the format knows no check.
+            Some(0 | 3 | 63) => Ok(()),
+            _ => {
+                let detail = format!("the image is damaged; was it transferred whole? ({})", first_line(&words));
+                Err(Failure { kind: VolumeFailure::Format, detail })
+            }
+        }
     }
 
     /// Makes the file under the name of the user that will write it: the directory is not writable for it.
@@ -247,6 +273,20 @@ impl Tool {
     }
 
     async fn run(&self, arguments: Vec<OsString>, progress: &(dyn Fn(u8) + Send + Sync)) -> Result<String, Failure> {
+        let (status, output, words) = self.try_run(arguments, progress).await?;
+        if status.success() {
+            return Ok(output);
+        }
+        let words = words.replace('\n', "; ");
+        Err(Failure::from_words(if words.is_empty() { format!("qemu-img failed ({status})") } else { words }))
+    }
+
+    /// How it ended, what it printed, and what it complained of.
+    async fn try_run(
+        &self,
+        arguments: Vec<OsString>,
+        progress: &(dyn Fn(u8) + Send + Sync),
+    ) -> Result<(std::process::ExitStatus, String, String), Failure> {
         let Some(program) = &self.program else {
             let detail = "qemu-img was not found; install the package qemu-utils".into();
             return Err(Failure { kind: VolumeFailure::Other, detail });
@@ -283,12 +323,27 @@ impl Tool {
         };
         let (output, errors) = tokio::try_join!(read_output, read_errors).map_err(|error| failed(&error))?;
         let status = child.wait().await.map_err(|error| failed(&error))?;
-        if status.success() {
-            return Ok(String::from_utf8_lossy(&output).into_owned());
-        }
-        let words = String::from_utf8_lossy(&errors).replace("qemu-img: ", "").trim().replace('\n', "; ");
-        Err(Failure::from_words(if words.is_empty() { format!("qemu-img failed ({status})") } else { words }))
+        let words = String::from_utf8_lossy(&errors).replace("qemu-img: ", "").trim().to_owned();
+        Ok((status, String::from_utf8_lossy(&output).into_owned(), words))
     }
+}
+
+/// Whether an image wants other files than itself, by what `qemu-img info` (which opens none of them) says of it.
+fn points_elsewhere(info: &Value, file: &Path) -> bool {
+    let named = ["backing-filename", "full-backing-filename"].iter().any(|key| !info[*key].is_null());
+    let data = &info["format-specific"]["data"];
+    let own = |extent: &Value| extent["filename"].as_str().is_some_and(|name| Path::new(name) == file);
+    let extents = data["extents"].as_array().is_none_or(|extents| extents.iter().all(own));
+    named || !data["data-file"].is_null() || !extents
+}
+
+fn first_line(words: &str) -> &str {
+    words.lines().next().unwrap_or("no details").trim()
+}
+
+/// A qcow2 file that was not closed: its counts may be old, which is no damage.
+pub(super) fn is_dirty(start: &[u8]) -> bool {
+    start.starts_with(b"QFI\xfb\0\0\0\x03") && start.get(79).is_some_and(|flags| flags & 1 != 0)
 }
 
 /// The last percentage in qemu-img's progress output: `    (12.34/100%)\r`.
@@ -337,7 +392,13 @@ mod tests {
     fn images_that_point_elsewhere_or_are_none_are_refused() {
         let mut vmdk = b"KDMV".to_vec();
         vmdk.resize(600, 0);
+        let mut vdi = vec![0_u8; 600];
+        vdi[64..68].copy_from_slice(&[0x7f, 0x10, 0xda, 0xbe]);
+        (vdi[346], vdi[378], vdi[388]) = (1, 0x10, 2);
+        assert!(detect(&vdi, (1 << 16) + (2 << 20)).is_ok());
+        assert!(is_dirty(&qcow2(3, |image| image[79] = 1)) && !is_dirty(&qcow2(2, |image| image[79] = 1)));
         let cases = [
+            (vdi, "cut off: it has 600 of 2162688 bytes"),
             (qcow2(3, |image| image[15] = 1), "based on another file"),
             (qcow2(3, |image| image[79] = 4), "data in another file"),
             (qcow2(3, |image| image[35] = 1), "encrypted"),
@@ -353,6 +414,23 @@ mod tests {
             assert_eq!(failure.kind, VolumeFailure::Format);
             assert!(failure.detail.contains(words), "{}", failure.detail);
         }
+    }
+
+    #[test]
+    fn images_that_point_elsewhere_are_known_by_what_qemu_says() {
+        let file = Path::new("/v/incoming");
+        let no = [
+            serde_json::json!({"virtual-size": 1, "format-specific": {"data": {"compat": "1.1"}}}),
+            serde_json::json!({"format-specific": {"data": {"extents": [{"filename": "/v/incoming"}]}}}),
+        ];
+        assert!(no.iter().all(|info| !points_elsewhere(info, file)));
+        let yes = [
+            serde_json::json!({"backing-filename": "/etc/passwd"}),
+            serde_json::json!({"full-backing-filename": "/etc/passwd"}),
+            serde_json::json!({"format-specific": {"data": {"data-file": "x"}}}),
+            serde_json::json!({"format-specific": {"data": {"extents": [{"filename": "/v/incoming"}, {"filename": "/etc/x"}]}}}),
+        ];
+        assert!(yes.iter().all(|info| points_elsewhere(info, file)));
     }
 
     #[test]

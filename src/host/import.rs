@@ -4,34 +4,34 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
+use super::archive::is_archive;
 use super::context::blocking;
-use super::disk_image::{DETECT_LENGTH, Format, compression, detect};
+use super::disk_image::{DETECT_LENGTH, Format, compression, detect, is_dirty};
 use super::fetch::{self, Checks};
+use super::registry::{self, Pull};
 use super::spec::VolumeKind;
-use super::unpack::unpack;
-use super::upload::{Upload, Waiting};
+use super::unpack::{Stopper, unpack};
 use super::volume_job::{Failure, Job, wanted_size};
 use super::volumes::Content;
-use super::{VolumeFailure, VolumeState};
+use super::{Speed, VolumeFailure};
 
 /// Share of the progress that the transfer takes; unpacking and converting take the rest.
-const TRANSFER: u8 = 80;
+const TRANSFER: u8 = 50;
 
 /// Speed and percentage of a transfer, shown at most twice a second.
 pub(super) struct Meter<'a> {
     job: &'a Job<'a>,
+    begun: Instant,
     since: Instant,
     /// Bytes at `since`.
     then: u64,
-    speed: Option<u64>,
 }
 
 impl<'a> Meter<'a> {
-    fn new(job: &'a Job<'a>) -> Self {
+    pub(super) fn new(job: &'a Job<'a>) -> Self {
         job.report.working(Some(0), None);
-        Self { job, since: Instant::now(), then: 0, speed: None }
+        let now = Instant::now();
+        Self { job, begun: now, since: now, then: 0 }
     }
 
     /// `done` of `total` bytes are there.
@@ -40,16 +40,22 @@ impl<'a> Meter<'a> {
         if elapsed.as_millis() < 500 {
             return;
         }
-        let bytes = u128::from(done.saturating_sub(self.then));
-        self.speed = u64::try_from(bytes * 1000 / elapsed.as_millis()).ok();
+        let current = per_second(done.saturating_sub(self.then), elapsed.as_millis());
+        let average = per_second(done, self.begun.elapsed().as_millis());
         self.since = Instant::now();
         self.then = done;
-        let percent = total.filter(|total| *total > 0).map(|total| {
-            u8::try_from((u128::from(done) * u128::from(TRANSFER) / u128::from(total)).min(u128::from(TRANSFER)))
-                .unwrap_or(TRANSFER)
-        });
-        self.job.report.working(percent, self.speed);
+        self.job.report.working(total.and_then(|total| percent(done, total)), Some(Speed { current, average }));
     }
+}
+
+fn per_second(bytes: u64, millis: u128) -> u64 {
+    u64::try_from(u128::from(bytes) * 1000 / millis.max(1)).unwrap_or(u64::MAX)
+}
+
+/// How far the whole import is when so much of the transfer is done.
+fn percent(done: u64, total: u64) -> Option<u8> {
+    let share = (u128::from(done) * u128::from(TRANSFER)).checked_div(u128::from(total))?;
+    Some(u8::try_from(share).unwrap_or(TRANSFER).min(TRANSFER))
 }
 
 impl Job<'_> {
@@ -62,74 +68,45 @@ impl Job<'_> {
         self.import(incoming).await
     }
 
-    /// Waits for an upload, as often as one breaks off.
-    pub(super) async fn receive(&self) -> Result<Content, Failure> {
-        let token = self.record.token.as_deref().unwrap_or_default();
-        // A checksum that cannot be checked is said before somebody uploads gigabytes.
-        Checks::new(&self.record.request.checksums)?;
-        loop {
-            let mut waiting: Waiting = self.volumes.uploads.wait(token);
-            self.report.show(VolumeState::WaitingForUpload { token: token.to_owned() });
-            let upload = waiting.next().await;
-            let incoming = self.dir.join("incoming");
-            match self.store(upload, &incoming).await {
-                Ok(()) => return self.import(incoming).await,
-                Err(failure) if failure.kind == VolumeFailure::Source => {
-                    self.volumes.uploads.finished(token, Err(&failure));
-                }
-                Err(failure) => return Err(failure),
-            }
-        }
-    }
-
-    async fn store(&self, mut upload: Upload, incoming: &Path) -> Result<(), Failure> {
-        let mut checks = Checks::new(&self.record.request.checksums)?;
-        let cannot = |error: &io::Error| Failure::io("cannot store the upload", error);
-        let broken = |words: String| Failure { kind: VolumeFailure::Source, detail: words };
-        let mut file = tokio::fs::File::create(incoming).await.map_err(|error| cannot(&error))?;
+    /// Pulls from a registry.
+    pub(super) async fn pull(&self, pull: &Pull<'_>) -> Result<Content, Failure> {
         let mut meter = Meter::new(self);
-        let mut done = 0_u64;
-        let mut buffer = vec![0_u8; 256 << 10];
-        loop {
-            let length = upload
-                .body
-                .read(&mut buffer)
-                .await
-                .map_err(|error| broken(format!("the upload broke off after {done} bytes: {error}")))?;
-            if length == 0 {
-                break;
-            }
-            checks.update(&buffer[..length]);
-            file.write_all(&buffer[..length]).await.map_err(|error| cannot(&error))?;
-            done += length as u64;
-            meter.at(done, upload.length);
-        }
-        file.flush().await.map_err(|error| cannot(&error))?;
-        if let Some(expected) = upload.length
-            && done != expected
-        {
-            return Err(broken(format!("the upload broke off after {done} of {expected} bytes")));
-        }
-        checks.finish()
+        let content = pull.run(self.dir, &mut |done, total| meter.at(done, total)).await?;
+        let (content, start, length) = self.unpacked(content, "content").await?;
+        self.image(content, &start, length).await
     }
 
-    /// Makes the volume from a complete file.
-    async fn import(&self, incoming: PathBuf) -> Result<Content, Failure> {
+    /// Makes the volume from a complete file: an image, perhaps packed, perhaps in a container image.
+    pub(super) async fn import(&self, incoming: PathBuf) -> Result<Content, Failure> {
         self.report.working(Some(TRANSFER), None);
-        let cannot = |error: &io::Error| Failure::io("cannot read the content", error);
-        let (mut start, mut length) = beginning(incoming.clone()).await.map_err(|error| cannot(&error))?;
-        let mut content = incoming;
-        if let Some(compression) = compression(&start) {
-            let unpacked = self.dir.join("content");
-            let (from, to) = (content.clone(), unpacked.clone());
-            tokio::task::spawn_blocking(move || unpack(compression, &from, &to))
-                .await
-                .map_err(|error| cannot(&io::Error::other(error)))??;
-            remove(content).await.map_err(|error| cannot(&error))?;
-            content = unpacked;
-            (start, length) = beginning(content.clone()).await.map_err(|error| cannot(&error))?;
+        let (mut content, mut start, mut length) = self.unpacked(incoming, "content").await?;
+        if is_archive(&start) {
+            let found = self.dir.join("found");
+            registry::from_archive(&content, &found).await?;
+            remove(content).await?;
+            (content, start, length) = self.unpacked(found, "inner").await?;
         }
-        let format = detect(&start, length)?;
+        self.image(content, &start, length).await
+    }
+
+    /// The file itself, or what is packed in it, in a file of this name; with its beginning and its length.
+    async fn unpacked(&self, content: PathBuf, name: &str) -> Result<(PathBuf, Vec<u8>, u64), Failure> {
+        let (start, length) = beginning(content.clone()).await?;
+        let Some(compression) = compression(&start) else { return Ok((content, start, length)) };
+        let unpacked = self.dir.join(name);
+        let stopper = Stopper::default();
+        let (from, to, stopped) = (content.clone(), unpacked.clone(), stopper.flag());
+        tokio::task::spawn_blocking(move || unpack(compression, &from, &to, &stopped))
+            .await
+            .map_err(|error| Failure::io("cannot read the content", &io::Error::other(error)))??;
+        remove(content).await?;
+        let (start, length) = beginning(unpacked.clone()).await?;
+        Ok((unpacked, start, length))
+    }
+
+    /// Makes the volume from an image file that begins with `start`.
+    async fn image(&self, content: PathBuf, start: &[u8], length: u64) -> Result<Content, Failure> {
+        let format = detect(start, length)?;
         if format == Format::Iso {
             if self.record.id.kind == VolumeKind::Disk {
                 let detail = "an ISO image cannot be the source of a disk; use it as an image".into();
@@ -147,18 +124,23 @@ impl Job<'_> {
         {
             // Looked at and converted by the unprivileged user.
             let (layout, content) = (self.volumes.layout.clone(), content.clone());
-            blocking(move || layout.isolation.share(&content)).await.map_err(|error| cannot(&error))?;
+            blocking(move || layout.isolation.share(&content))
+                .await
+                .map_err(|error| Failure::io("cannot read the content", &error))?;
         }
         let tool = &self.volumes.tool;
         let own_size = tool.virtual_size(&content, format).await?;
         let size = wanted_size(self.record.request.size, own_size)?;
+        if !is_dirty(start) {
+            tool.check(&content, format).await?;
+        }
         let report = |percent: u8| {
             let part = u16::from(percent) * u16::from(99 - TRANSFER) / 100;
             self.report.working(Some(TRANSFER + u8::try_from(part).unwrap_or_default()), None);
         };
         // Always a copy: nothing of the stranger's metadata (backing files, snapshots, bitmaps) comes along.
         tool.convert(&content, format, self.new, &report).await?;
-        remove(content).await.map_err(|error| cannot(&error))?;
+        remove(content).await?;
         if size > own_size {
             tool.resize(self.new, size).await?;
         }
@@ -166,19 +148,35 @@ impl Job<'_> {
     }
 }
 
-async fn remove(file: PathBuf) -> io::Result<()> {
-    blocking(move || std::fs::remove_file(file)).await
+async fn remove(file: PathBuf) -> Result<(), Failure> {
+    blocking(move || std::fs::remove_file(file)).await.map_err(|error| Failure::io("cannot tidy up", &error))
 }
 
 /// First bytes and length of a file.
-async fn beginning(file: PathBuf) -> io::Result<(Vec<u8>, u64)> {
-    blocking(move || {
-        use std::io::Read;
-        let file = std::fs::File::open(file)?;
-        let length = file.metadata()?.len();
-        let mut start = Vec::new();
-        file.take(DETECT_LENGTH as u64).read_to_end(&mut start)?;
-        Ok((start, length))
-    })
-    .await
+async fn beginning(file: PathBuf) -> Result<(Vec<u8>, u64), Failure> {
+    blocking(move || read_beginning(&file)).await.map_err(|error| Failure::io("cannot read the content", &error))
+}
+
+fn read_beginning(file: &Path) -> io::Result<(Vec<u8>, u64)> {
+    use std::io::Read;
+    let file = std::fs::File::open(file)?;
+    let length = file.metadata()?.len();
+    let mut start = Vec::new();
+    file.take(DETECT_LENGTH as u64).read_to_end(&mut start)?;
+    Ok((start, length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_transfer_is_the_first_half() {
+        for (done, total, shown) in [(0, 10, Some(0)), (5, 10, Some(25)), (10, 10, Some(50)), (20, 10, Some(50))] {
+            assert_eq!(percent(done, total), shown, "{done} of {total}");
+        }
+        assert_eq!(percent(1, 0), None);
+        assert_eq!(per_second(3 << 20, 1500), 2 << 20);
+        assert_eq!(per_second(5, 0), 5000);
+    }
 }

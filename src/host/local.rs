@@ -23,7 +23,7 @@ use super::machine::{Beginning, Command, Machine, OFF};
 use super::probe;
 use super::record::{self, Record, Stage};
 use super::spec::{MachineId, SnapshotOf, VolumeId, VolumeKind, VolumeRequest};
-use super::upload::UploadFailure;
+use super::upload::{Upload, UploadFailure};
 use super::volumes::Volumes;
 use super::{Denied, Host, HostEvent, MachineState, NodeFacts, Observation, SerialAttachment, Step, VolumeState};
 use crate::config::{HostSettings, Paths};
@@ -172,7 +172,24 @@ impl LocalHost {
         length: Option<u64>,
         body: Box<dyn AsyncRead + Send + Unpin>,
     ) -> Result<(), UploadFailure> {
-        self.context.volumes.uploads.receive(token, length, body).await
+        self.resume_upload(token, 0, length, body).await
+    }
+
+    /// As [`LocalHost::receive_upload`] for content whose first `offset` bytes came before. `total`: length of all of
+    /// it, if known.
+    pub async fn resume_upload(
+        &self,
+        token: &str,
+        offset: u64,
+        total: Option<u64>,
+        body: Box<dyn AsyncRead + Send + Unpin>,
+    ) -> Result<(), UploadFailure> {
+        self.context.volumes.uploads.receive(token, Upload { offset, total, body }).await
+    }
+
+    /// Bytes of an upload that broke off; 0 before there was one.
+    pub fn upload_received(&self, token: &str) -> Result<u64, UploadFailure> {
+        self.context.volumes.uploads.received(token)
     }
 
     /// Connects to a port of a running machine's guest. For UDP each write to the stream is a datagram.

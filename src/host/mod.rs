@@ -11,6 +11,7 @@ use tokio::sync::broadcast;
 
 mod adopt;
 mod agent;
+mod archive;
 mod backup;
 mod cgroup;
 mod command_line;
@@ -33,7 +34,10 @@ mod probe;
 mod process;
 mod qmp;
 mod qmp_message;
+mod receive;
 mod record;
+mod registry;
+mod room;
 mod screen;
 mod scrollback;
 mod seed;
@@ -337,8 +341,8 @@ pub enum VolumeState {
     Working {
         /// Percent done, if it can be known.
         progress: Option<u8>,
-        /// Bytes per second of the transfer, if there is one.
-        bytes_per_second: Option<u64>,
+        /// Speed of the transfer, if there is one.
+        bytes_per_second: Option<Speed>,
     },
     /// Usable.
     Ready(VolumeInfo),
@@ -351,10 +355,19 @@ pub enum VolumeState {
     },
 }
 
+/// Speed of a transfer in bytes per second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Speed {
+    /// Now.
+    pub current: u64,
+    /// Since its beginning.
+    pub average: u64,
+}
+
 /// Classes of failures a controller tells apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum VolumeFailure {
-    /// The source could not be read (network, HTTP status, TLS).
+    /// The source could not be read (network, HTTP status, TLS, credentials); later it may be otherwise.
     Source,
     /// The content's checksum differs.
     Checksum,

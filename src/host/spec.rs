@@ -53,6 +53,16 @@ pub enum VolumeSource {
         /// Additional CA certificates, PEM.
         ca_bundle: Option<Vec<u8>>,
     },
+    /// Pull from a container registry: the file under `/disk`, or a layer that is the image itself.
+    Registry {
+        /// `[registry/]path[:tag][@digest]`.
+        image: String,
+        /// Additional CA certificates, PEM.
+        ca_bundle: Option<Vec<u8>>,
+        /// Who asks. Never written down: a volume whose making was interrupted is asked for again.
+        #[serde(skip)]
+        credentials: Option<PullSecret>,
+    },
     /// Content comes by `LocalHost::receive_upload` under the token of [`super::VolumeState::WaitingForUpload`].
     Upload,
     /// From another volume: a disk made from an image or a snapshot is a copy-on-write overlay, a snapshot of a disk
@@ -75,6 +85,16 @@ pub struct SnapshotOf {
     pub disk: VolumeId,
     /// What is made.
     pub snapshot: VolumeId,
+}
+
+/// A `.dockerconfigjson`. Its `Debug` form tells nothing.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PullSecret(pub Vec<u8>);
+
+impl std::fmt::Debug for PullSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PullSecret(…)")
+    }
 }
 
 /// A complete machine.

@@ -2,10 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::VolumeFailure;
 use super::disk_image::Compression;
+use super::room::Room;
 use super::volume_job::Failure;
 
 /// A block of zeroes of this size becomes a hole.
@@ -17,40 +20,117 @@ const XZ_MEMORY: u32 = 512 << 10;
 /// Window that a zstd frame may ask for; `zstd --ultra --long=27` needs 128 MiB.
 const ZSTD_WINDOW: usize = 512 << 20;
 
-/// Unpacks `from` into `to`. Not for an async thread.
-pub(super) fn unpack(compression: Compression, from: &Path, to: &Path) -> Result<(), Failure> {
-    let cannot = |error: &io::Error| Failure::io("cannot read the content", error);
-    let source = BufReader::with_capacity(BLOCK, File::open(from).map_err(|error| cannot(&error))?);
-    let mut target = File::create(to).map_err(|error| Failure::io("cannot store the unpacked content", &error))?;
-    match compression {
-        Compression::Gzip => sparse(&mut flate2::bufread::MultiGzDecoder::new(source), &mut target),
-        Compression::Xz => sparse(&mut lzma_rust2::XzReader::new_mem_limit(source, true, XZ_MEMORY), &mut target),
-        Compression::Zstd => sparse(&mut Zstd { source, frame: None }, &mut target),
+/// Longest content: what the common file systems take. Zeroes cost no room, so a small file can claim any length.
+const LONGEST: u64 = 16 << 40;
+
+/// Tells work on a blocking thread that nobody waits for it any more.
+#[derive(Debug, Default)]
+pub(super) struct Stopper(Arc<AtomicBool>);
+
+impl Stopper {
+    /// What the work looks at.
+    pub(super) fn flag(&self) -> Stopped {
+        Stopped(self.0.clone())
     }
 }
 
+impl Drop for Stopper {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Whether to stop.
+#[derive(Debug, Clone)]
+pub(super) struct Stopped(Arc<AtomicBool>);
+
+/// A reader that ends with an error when nobody waits for it any more, or when it gives more than anybody wants.
+pub(super) struct Guarded<R> {
+    inner: R,
+    left: u64,
+    stopped: Stopped,
+}
+
+impl<R> Guarded<R> {
+    /// Around `inner`.
+    pub(super) fn new(inner: R, stopped: Stopped) -> Self {
+        Self { inner, left: LONGEST, stopped }
+    }
+}
+
+impl<R: Read> Read for Guarded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.stopped.0.load(Ordering::Relaxed) {
+            return Err(io::Error::other("given up"));
+        }
+        let length = self.inner.read(buffer)?;
+        self.left = self.left.checked_sub(length as u64).ok_or_else(|| io::Error::other("it has no end"))?;
+        Ok(length)
+    }
+}
+
+/// A reader of what is in the compressed bytes, or of the bytes themselves.
+pub(super) fn reader(compression: Option<Compression>, source: impl BufRead + Send + 'static) -> Box<dyn Read + Send> {
+    match compression {
+        None => Box::new(source),
+        Some(Compression::Gzip) => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
+        Some(Compression::Xz) => Box::new(lzma_rust2::XzReader::new_mem_limit(source, true, XZ_MEMORY)),
+        Some(Compression::Zstd) => Box::new(Zstd { source, frame: None }),
+    }
+}
+
+/// Unpacks `from` into `to`. Not for an async thread.
+pub(super) fn unpack(compression: Compression, from: &Path, to: &Path, stopped: &Stopped) -> Result<(), Failure> {
+    let file = File::open(from).map_err(|error| Failure::io("cannot read the content", &error))?;
+    store(&mut reader(Some(compression), BufReader::with_capacity(BLOCK, file)), to, stopped)
+}
+
+/// Writes all that `source` gives into the file `to`, which is made. Not for an async thread.
+pub(super) fn store(source: &mut dyn Read, to: &Path, stopped: &Stopped) -> Result<(), Failure> {
+    let file = File::create(to).map_err(|error| Failure::io(WRITING, &error))?;
+    let mut target = Target { file, path: to.to_owned(), room: Room::default(), stopped: stopped.clone() };
+    sparse(source, &mut target, LONGEST)
+}
+
+const WRITING: &str = "cannot store the unpacked content";
+
+struct Target {
+    file: File,
+    path: PathBuf,
+    room: Room,
+    stopped: Stopped,
+}
+
 /// Copies, leaving holes. A reading error is the content's fault, a writing error the disk's.
-fn sparse(source: &mut dyn Read, target: &mut File) -> Result<(), Failure> {
+fn sparse(source: &mut dyn Read, target: &mut Target, longest: u64) -> Result<(), Failure> {
     let mut block = vec![0_u8; BLOCK];
     let mut length = 0_u64;
     loop {
+        if target.stopped.0.load(Ordering::Relaxed) {
+            return Err(Failure { kind: VolumeFailure::Other, detail: "given up".into() });
+        }
         let filled = fill(source, &mut block).map_err(|error| Failure {
             kind: VolumeFailure::Format,
-            detail: format!("the compressed content is damaged: {error}"),
+            detail: format!("the packed content is damaged: {error}"),
         })?;
         if filled == 0 {
             break;
         }
+        length += filled as u64;
+        if length > longest {
+            let detail = format!("the packed content is longer than {} GiB", longest >> 30);
+            return Err(Failure { kind: VolumeFailure::Format, detail });
+        }
         let bytes = &block[..filled];
         let written = if bytes.iter().all(|byte| *byte == 0) {
-            target.seek(SeekFrom::Current(i64::try_from(filled).unwrap_or_default())).map(drop)
+            target.file.seek(SeekFrom::Current(i64::try_from(filled).unwrap_or_default())).map(drop)
         } else {
-            target.write_all(bytes)
+            target.room.take(&target.path, filled)?;
+            target.file.write_all(bytes)
         };
-        written.map_err(|error| Failure::io("cannot store the unpacked content", &error))?;
-        length += filled as u64;
+        written.map_err(|error| Failure::io(WRITING, &error))?;
     }
-    target.set_len(length).map_err(|error| Failure::io("cannot store the unpacked content", &error))
+    target.file.set_len(length).map_err(|error| Failure::io(WRITING, &error))
 }
 
 /// Fills the block unless the content ends.
@@ -146,12 +226,45 @@ mod tests {
             let (from, to) = (dir.path().join("from"), dir.path().join("to"));
             // Two of them behind each other are one file.
             std::fs::write(&from, [packed.clone(), packed.clone()].concat()).unwrap();
-            unpack(kind, &from, &to).unwrap();
+            let stopper = Stopper::default();
+            unpack(kind, &from, &to, &stopper.flag()).unwrap();
             assert_eq!(std::fs::read(&to).unwrap(), [content(), content()].concat(), "{program}");
 
             std::fs::write(&from, &packed[..packed.len() - 9]).unwrap();
-            let failure = unpack(kind, &from, &to).unwrap_err();
+            let failure = unpack(kind, &from, &to, &stopper.flag()).unwrap_err();
             assert_eq!(failure.kind, VolumeFailure::Format, "{program}: {failure}");
         }
+    }
+
+    #[test]
+    fn work_that_nobody_waits_for_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let stopper = Stopper::default();
+        let stopped = stopper.flag();
+        store(&mut &b"content"[..], &dir.path().join("a"), &stopped).unwrap();
+        drop(stopper);
+        // Would never end otherwise.
+        let failure = store(&mut io::repeat(0), &dir.path().join("b"), &stopped).unwrap_err();
+        assert_eq!(failure.detail, "given up");
+    }
+
+    #[test]
+    fn a_claim_of_endless_zeroes_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let stopper = Stopper::default();
+        let file = File::create(dir.path().join("a")).unwrap();
+        let path = dir.path().join("a");
+        let mut target = Target { file, path, room: Room::default(), stopped: stopper.flag() };
+        struct Long(u64);
+        impl Read for Long {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                self.0 += buffer.len() as u64;
+                Ok(buffer.len())
+            }
+        }
+        let mut source = Long(0);
+        let failure = sparse(&mut source, &mut target, 1 << 30).unwrap_err();
+        assert_eq!(failure.kind, VolumeFailure::Format);
+        assert!(source.0 < (1 << 30) + 2 * BLOCK as u64);
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::context::blocking;
 use super::disk_image::Format;
+use super::registry::Pull;
 use super::spec::{VolumeId, VolumeKind, VolumeSource};
 use super::volumes::{Content, DATA, Report, VolumeRecord, Volumes};
 use super::{VolumeFailure, VolumeInfo};
@@ -69,6 +70,10 @@ pub(super) async fn make(
         VolumeSource::Blank => job.blank().await?,
         VolumeSource::Volume(source) => job.copy(source).await?,
         VolumeSource::Http { url, ca_bundle } => job.download(url, ca_bundle.as_deref()).await?,
+        VolumeSource::Registry { image, ca_bundle, credentials } => {
+            let credentials = credentials.as_ref().map(|secret| secret.0.as_slice());
+            job.pull(&Pull { image, credentials, ca_bundle: ca_bundle.as_deref() }).await?
+        }
         VolumeSource::Upload => job.receive().await?,
         VolumeSource::Running { .. } => {
             // What is asked for is a moment that is over.

@@ -17,7 +17,7 @@ use super::disk_image::{Backing, Tool};
 use super::layout::{self, Layout};
 use super::spec::{VolumeId, VolumeRequest, VolumeSource};
 use super::volume_job::{self, Failure};
-use super::{HostEvent, VolumeFailure, VolumeInfo, VolumeState};
+use super::{HostEvent, Speed, VolumeFailure, VolumeInfo, VolumeState};
 
 const FILE: &str = "volume.json";
 
@@ -101,6 +101,12 @@ impl Volumes {
         let mut entries = HashMap::new();
         for dir in layout.volume_dirs()? {
             match read(&dir) {
+                // Whoever wanted it asks again, with credentials.
+                Ok(VolumeRecord { stage: VolumeStage::Making, request, .. })
+                    if matches!(request.source, VolumeSource::Registry { .. }) =>
+                {
+                    std::fs::remove_dir_all(&dir)?;
+                }
                 Ok(record) if layout.volume(&record.id) == dir => {
                     let state = match &record.stage {
                         VolumeStage::Making => VolumeState::Working { progress: None, bytes_per_second: None },
@@ -448,7 +454,7 @@ impl Report {
     }
 
     /// Shows progress.
-    pub(super) fn working(&self, progress: Option<u8>, bytes_per_second: Option<u64>) {
+    pub(super) fn working(&self, progress: Option<u8>, bytes_per_second: Option<Speed>) {
         {
             let mut last = self.last.lock();
             if last.is_some_and(|last| last.elapsed() < PROGRESS_EVERY) {

@@ -11,5 +11,6 @@ mod source;
 #[allow(unused_imports, reason = "some of it is for the benchmark")]
 mod support;
 mod tidy;
+mod transfer;
 
 mod reconcile;

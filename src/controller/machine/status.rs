@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Resource, ResourceExt};
 use serde_json::Value;
 
-use super::super::source::duration;
+use super::super::wording::duration;
 use super::block_devices;
 use super::changes::Pending;
 use super::gate::{Check, quiet};

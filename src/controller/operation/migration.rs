@@ -8,7 +8,7 @@ use super::plan::{Refusal, reason};
 use super::{Context, Error, launch, phase};
 use crate::controller::cache::namespace;
 use crate::controller::devices::machine_id;
-use crate::controller::source::duration;
+use crate::controller::wording::duration;
 use crate::controller::write::finalizers;
 use crate::host::{MachineState, Migration, MigrationOutcome, MigrationStage, Observation, Step};
 use crate::types::quantity::human_bytes;

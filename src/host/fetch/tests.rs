@@ -27,7 +27,7 @@ async fn serve(answer: impl Fn(usize, &str) -> Vec<u8> + Send + Sync + 'static) 
 }
 
 fn sha256(content: &[u8]) -> (String, String) {
-    ("sha256".into(), Hasher::Sha256(sha2::Sha256::new_with_prefix(content)).hex())
+    ("sha256".into(), checks::hex("sha256", content).unwrap())
 }
 
 async fn fetch(url: &str, checksums: &[(String, String)]) -> (Result<(), Failure>, Vec<u8>) {
@@ -86,10 +86,4 @@ async fn a_refusal_is_final() {
     assert_eq!(failure.kind, VolumeFailure::Source);
     assert!(failure.detail.contains("404"), "{}", failure.detail);
     assert_eq!(count.load(Ordering::SeqCst), 1);
-}
-
-#[test]
-fn unknown_checksums_are_refused() {
-    let failure = Checks::new(&[("streebog256".into(), "00".into())]).err().unwrap();
-    assert_eq!(failure.kind, VolumeFailure::Checksum);
 }

@@ -28,8 +28,8 @@ use super::{private_dir, start, status, tls, token};
 /// Longest path of a unix socket, without the end mark.
 const SOCKET_PATH_MAX: usize = 107;
 
-/// How long an image may wait for the beginning of its upload (upstream: 15 minutes).
-const UPLOAD_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// How long an image may wait for the beginning of its upload.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// Runs until SIGTERM or SIGINT. In the foreground errors are returned; as a daemon they are told to the starter.
 pub fn run(paths: &Paths, foreground: bool) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::apiserver::{DuplexStream, StreamDialer, StreamError, StreamKind, UploadError, UploadSink};
+use crate::apiserver::{DuplexStream, StreamDialer, StreamError, StreamKind, UploadError, UploadPart, UploadSink};
 use crate::host::{ForwardError, Host, LocalHost, MachineId, SerialAttachment, UploadFailure};
 
 /// Opens streams into the machines of this computer.
@@ -118,20 +118,25 @@ impl Uploads {
 }
 
 impl UploadSink for Uploads {
-    fn receive(
-        &self,
-        token: &str,
-        length: Option<u64>,
-        body: Box<dyn tokio::io::AsyncRead + Send + Unpin>,
-    ) -> BoxFuture<'_, Result<(), UploadError>> {
+    fn receive(&self, token: &str, part: UploadPart) -> BoxFuture<'_, Result<(), UploadError>> {
         let token = token.to_owned();
         Box::pin(async move {
-            self.host.receive_upload(&token, length, body).await.map_err(|e| match e {
-                UploadFailure::UnknownToken => UploadError::UnknownToken,
-                UploadFailure::Refused(text) => UploadError::Refused(text),
-                UploadFailure::Failed(text) => UploadError::Failed(text),
-            })
+            self.host.resume_upload(&token, part.offset, part.total, part.body).await.map_err(upload_error)
         })
+    }
+
+    fn received(&self, token: &str) -> Result<u64, UploadError> {
+        self.host.upload_received(token).map_err(upload_error)
+    }
+}
+
+fn upload_error(failure: UploadFailure) -> UploadError {
+    match failure {
+        UploadFailure::UnknownToken => UploadError::UnknownToken,
+        UploadFailure::Busy => UploadError::Busy,
+        UploadFailure::Elsewhere { received } => UploadError::Elsewhere { received },
+        UploadFailure::Refused(text) => UploadError::Refused(text),
+        UploadFailure::Failed(text) => UploadError::Failed(text),
     }
 }
 

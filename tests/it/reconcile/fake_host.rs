@@ -18,6 +18,7 @@ struct Inner {
     machines: BTreeMap<MachineId, Observation>,
     specs: HashMap<MachineId, MachineSpec>,
     volumes: BTreeMap<VolumeId, VolumeState>,
+    requests: HashMap<VolumeId, VolumeRequest>,
     steps: Vec<String>,
     fail_starts: Option<String>,
     fail_freezes: Option<String>,
@@ -90,6 +91,11 @@ impl FakeHost {
     /// Guests ignore the power button from now on.
     pub fn deaf_guests(&self) {
         self.inner.lock().deaf_guests = true;
+    }
+
+    /// What was last asked for under this id.
+    pub fn request(&self, id: &VolumeId) -> VolumeRequest {
+        self.inner.lock().requests[id].clone()
     }
 
     /// A volume's state changes.
@@ -235,15 +241,18 @@ impl Host for FakeHost {
 
     fn create_volume(&self, id: &VolumeId, request: VolumeRequest) {
         let mut inner = self.inner.lock();
-        if inner.volumes.contains_key(id) {
+        if inner.volumes.get(id).is_some_and(|state| !matches!(state, VolumeState::Failed { .. })) {
             return;
         }
+        inner.requests.insert(id.clone(), request.clone());
         let state = match &request.source {
             VolumeSource::Upload => VolumeState::WaitingForUpload { token: format!("token-{}", id.uid) },
             VolumeSource::Volume(_) if inner.hold_copies => {
                 VolumeState::Working { progress: Some(1), bytes_per_second: None }
             }
-            VolumeSource::Http { .. } => VolumeState::Working { progress: Some(0), bytes_per_second: None },
+            VolumeSource::Http { .. } | VolumeSource::Registry { .. } => {
+                VolumeState::Working { progress: Some(0), bytes_per_second: None }
+            }
             VolumeSource::Blank | VolumeSource::Volume(_) | VolumeSource::Running { .. } => {
                 ready(request.size.unwrap_or(1 << 30))
             }

@@ -5,8 +5,10 @@ mod fake_host;
 mod full_disk;
 mod mac;
 mod placement;
+mod reasons;
 mod restoring_machines;
 mod snapshots;
+mod sources;
 mod storage;
 mod world;
 

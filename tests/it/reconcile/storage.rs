@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use vmdeck::host::{Host, VolumeId, VolumeInfo, VolumeKind, VolumeState};
+use vmdeck::host::{Host, Speed, VolumeId, VolumeInfo, VolumeKind, VolumeState};
 
 use super::world::{World, condition, uid};
 
@@ -59,13 +59,15 @@ async fn a_failed_import_is_tried_again_when_its_spec_changes() {
     let vi = w.create("vi", "img", http("http://a.example/x")).await;
     let id = volume(&vi, VolumeKind::Image);
     w.phase("vi", "img", "Provisioning").await;
-    w.host.set_volume(id.clone(), VolumeState::Working { progress: Some(42), bytes_per_second: Some(1 << 20) });
+    let speed = Speed { current: 1 << 20, average: 2 << 20 };
+    w.host.set_volume(id.clone(), VolumeState::Working { progress: Some(42), bytes_per_second: Some(speed) });
     let vi = w.until("vi", "img", "at 42%", |o| o["status"]["progress"] == "42%").await;
-    assert_eq!(vi["status"]["downloadSpeed"]["current"], "1Mi/s");
+    let told = json!({"avg": "2Mi/s", "avgBytes": "2097152", "current": "1Mi/s", "currentBytes": "1048576"});
+    assert_eq!(vi["status"]["downloadSpeed"], told);
     let kind = vmdeck::host::VolumeFailure::Source;
     w.host.set_volume(id.clone(), VolumeState::Failed { kind, detail: "404 Not Found".into() });
     let vi = w.phase("vi", "img", "Failed").await;
-    assert_eq!(condition(&vi, "Ready"), ("False", "ProvisioningFailed", "404 Not Found"));
+    assert_eq!(condition(&vi, "Ready"), ("False", "ProvisioningFailed", "404 Not Found (tried again in 30s)"));
     w.patch("vi", "img", http("http://a.example/y")).await;
     w.phase("vi", "img", "Provisioning").await;
 }

@@ -107,8 +107,12 @@ impl World {
         self.api(kind).create(&PostParams::default(), &object).await
     }
 
+    pub async fn try_patch(&self, kind: &str, name: &str, patch: Value) -> Result<DynamicObject, kube::Error> {
+        self.api(kind).patch(name, &PatchParams::default(), &Patch::Merge(patch)).await
+    }
+
     pub async fn patch(&self, kind: &str, name: &str, patch: Value) {
-        let patched = self.api(kind).patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        let patched = self.try_patch(kind, name, patch).await;
         patched.unwrap_or_else(|e| panic!("cannot patch {kind} {name}: {e}"));
     }
 

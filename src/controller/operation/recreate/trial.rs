@@ -43,6 +43,7 @@ pub fn run(operation: &str, namespace: &str, snapshots: &[(String, Option<u64>)]
                     type_: DataSourceType::ObjectRef,
                     http: None,
                     container_image: None,
+                    secrets_of: namespace,
                     object: Some((SourceKind::VirtualDiskSnapshot, namespace, name)),
                     upload: None,
                 };
