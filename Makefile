@@ -15,7 +15,7 @@ export VMDECK_TEST_GUEST := $(VMDECK_TEST_GUEST_DIR)/guest.qcow2
 export VMDECK_TEST_CLIENTS_DIR := $(abspath $(CLIENTS_DIR))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build guest clients demo demo-stop test conformance check bench fuzz install uninstall clean
+.PHONY: help setup build guest debian clients demo demo-stop test test-full conformance check bench fuzz install uninstall clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -31,7 +31,11 @@ guest: ## the guest image of demo and tests
 	@assets/setup.sh guest run
 	@assets/guest/build.sh $(GUEST_DIR)
 
-clients: ## kubectl (Debian's and a current one), Helm and the Python client for the API's tests
+debian: ## a full Debian 12 guest with cloud-init and agent, for test-full (minutes, 420 MB)
+	@assets/setup.sh debian run
+	@assets/guest/debian.sh $(GUEST_DIR)
+
+clients: ## kubectl (Debian's and a current one), Helm, the Python client and an SSH server for the tests
 	@assets/setup.sh clients
 	@assets/clients.sh $(CLIENTS_DIR)
 
@@ -41,8 +45,12 @@ demo: setup build guest ## build, start a throw-away host with three machines, o
 demo-stop: ## stop the demo and remove all of it
 	@assets/demo.sh stop $(release)
 
-test: setup guest clients ## every test, real guests and outside clients included
+test: setup guest clients ## every test but those of test-full, real guests and outside clients included
 	$(CARGO) test --locked
+
+test-full: setup guest debian clients ## `make test`, and the tests with a full Debian guest (minutes more)
+	$(CARGO) test --locked
+	$(CARGO) test --locked --test it debian:: -- --ignored --nocapture
 
 conformance: ## K8SCHECK=PATH: a black-box checker's cases, over TLS and over the unix socket
 	@test -n "$(K8SCHECK)" || { echo "conformance: say which checker, K8SCHECK=PATH" >&2; exit 2; }

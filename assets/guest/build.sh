@@ -22,8 +22,8 @@ die() { say "$*"; exit 1; }
 # --- is it there already? ----------------------------------------------------------------------------
 arch=$(uname -m)
 [ "$arch" = x86_64 ] || die "only x86_64 guests can be built, this is $arch"
-key=$( (cd "$here" && find . -type f ! -name '*.swp' | sort | xargs sha256sum
-        find . -type f -perm -u+x | sort; cat /etc/debian_version 2>/dev/null || true) | sha256sum | cut -c1-16)
+key=$( (cd "$here" && find . -type f ! -name '*.swp' ! -name debian.sh | sort | xargs sha256sum
+        find . -type f -perm -u+x ! -name debian.sh | sort; cat /etc/debian_version 2>/dev/null || true) | sha256sum | cut -c1-16)
 image=$out/guest-$key.qcow2
 exec 9> "$out/.lock"
 flock 9                                     # tests may ask for it at the same time
@@ -57,7 +57,7 @@ fetch() { # every package at its candidate version, skipping those in the cache
         echo "$file" >> "$tmp/files"
         [ -s "$debs/$file" ] || want+=("$file")
     done < <(apt-get "${aptopt[@]}" download --print-uris "$kernel" \
-        busybox-static dropbear-bin libtomcrypt1 libtommath1 kmod qemu-guest-agent libnuma1 liburing2 \
+        busybox-static dropbear-bin openssh-sftp-server libtomcrypt1 libtommath1 kmod qemu-guest-agent libnuma1 liburing2 \
         mtools dosfstools syslinux syslinux-common systemd-boot-efi 2> "$tmp/apt.err" | tr -d "'" | sort -k2)
     [ -s "$tmp/files" ] || return 1
     [ ${#want[@]} = 0 ] && return 0
@@ -102,9 +102,12 @@ with_libraries() { # install PROGRAM with the libraries it asks for
         [ -e "$root${lib#"$pk"}" ] || install -D -m 755 "$lib" "$root${lib#"$pk"}"
     done
 }
-for program in dropbear dropbearkey dbclient qemu-ga resize2fs; do with_libraries $program; done
+export PATH=$PATH:$pk/usr/lib/openssh
+for program in dropbear dropbearkey dbclient sftp-server qemu-ga resize2fs; do with_libraries $program; done
+ln -s ../sbin/sftp-server "$root/usr/lib/sftp-server"            # where dropbear looks for it
 ln -s dbclient "$root/usr/sbin/ssh"
 gcc -O1 -Wall -Werror -s -o "$root/usr/bin/sudo" "$here/sudo.c"
+gcc -O1 -Wall -Werror -s -o "$root/usr/bin/udp-echo" "$here/udp-echo.c"
 chmod 4755 "$root/usr/bin/sudo"
 chmod 700 "$root/root"; chmod 1777 "$root/tmp"; chmod 600 "$root/etc/shadow"
 

@@ -9,13 +9,14 @@ use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use bytes::Bytes;
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt as _, StreamExt as _};
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
+use tokio_util::sync::CancellationToken;
 
 use super::lasting::Held;
 use super::media;
@@ -26,12 +27,14 @@ use super::tail::Tail;
 use super::viewers::Viewers;
 use super::{DuplexStream, StreamDialer, StreamError, StreamKind};
 use crate::store::{Key, Store};
-use crate::types::kinds;
+use crate::types::{kinds, streams};
 
 /// Subprotocols that mean the same: ours and the one of upstream's own upstream.
 const PROTOCOLS: [&str; 2] = ["plain.virtualization.deckhouse.io", "plain.kubevirt.io"];
 /// Bytes per message.
 const BUFFER: usize = 10 << 10;
+/// The largest datagram, which is a message of its own.
+const DATAGRAM: usize = 64 << 10;
 /// Pause between pings, which keep the way open and find out that nobody is there any more.
 const PING: Duration = Duration::from_secs(30);
 /// Most history that a console is asked for.
@@ -78,6 +81,7 @@ impl Streams<'_> {
             return Ok(media::object_response(StatusCode::OK, &session, media::wanted(headers)?));
         }
         let kind = stream_kind(stream, query)?;
+        let shape = Shape::of(kind, headers);
         let handshake = Handshake::of(headers)?;
         let dialer = self.dialer.ok_or_else(|| Failure::internal("this server opens no streams into machines"))?;
         let uid = object::head(&machine.bytes).uid;
@@ -92,12 +96,32 @@ impl Streams<'_> {
         let tail = parts.extensions.remove::<Tail>();
         let client = parts.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or("");
         let viewing = self.viewers.enter(&uid, stream, self.who, client);
-        let serving = serve(upgrade, line, held);
         tokio::spawn(async move {
-            serving.await;
+            serve(upgrade, line, held, shape).await;
             drop((tail, viewing));
         });
-        Ok(handshake.response())
+        let mut response = handshake.response();
+        if shape.halves {
+            response.headers_mut().insert(streams::END_HEADER, HeaderValue::from_static(streams::END));
+        }
+        Ok(response)
+    }
+}
+
+/// How bytes are carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Shape {
+    /// Each side ends for itself, see [`streams`].
+    halves: bool,
+    /// Bytes per message.
+    buffer: usize,
+}
+
+impl Shape {
+    fn of(kind: StreamKind, headers: &HeaderMap) -> Self {
+        let asked = headers.get(streams::END_HEADER).is_some_and(|v| v == streams::END);
+        let buffer = if matches!(kind, StreamKind::PortForward { udp: true, .. }) { DATAGRAM } else { BUFFER };
+        Self { halves: asked && matches!(kind, StreamKind::PortForward { udp: false, .. }), buffer }
     }
 }
 
@@ -164,36 +188,57 @@ impl Handshake {
     }
 }
 
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
-
 /// Why a stream ends.
 enum End {
     /// The machine's side is through.
     Machine,
+    /// The machine's side has failed, in both directions.
+    Broken,
     /// The client said so, or is gone.
     Client,
     /// The server stops, or the client's token ended.
     Over,
 }
 
-async fn serve(upgrade: OnUpgrade, line: Box<dyn DuplexStream>, held: Held) {
-    let life = held.life();
+async fn serve(upgrade: OnUpgrade, line: Box<dyn DuplexStream>, held: Held, shape: Shape) {
     let upgraded = match upgrade.await {
-        Ok(upgraded) => upgraded,
+        Ok(upgraded) => TokioIo::new(upgraded),
         Err(error) => return tracing::debug!(%error, "a stream was not taken up"),
     };
+    carry(upgraded, line, &held.life(), shape).await;
+}
+
+/// Carries bytes between a client's websocket and a machine until one of them is through, and says goodbye.
+async fn carry<S>(upgraded: S, line: Box<dyn DuplexStream>, life: &CancellationToken, shape: Shape)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let config = WebSocketConfig::default().max_message_size(Some(1 << 20)).max_frame_size(Some(1 << 20));
-    let socket: Socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+    let socket = WebSocketStream::from_raw_socket(upgraded, Role::Server, Some(config)).await;
     let (mut sink, source) = socket.split();
     let (from_machine, to_machine) = tokio::io::split(line);
-    let end = tokio::select! {
-        end = outward(from_machine, &mut sink) => end,
-        end = inward(source, to_machine) => end,
-        () = life.cancelled() => End::Over,
+    // Set when the client has said all that it has to say; without halves it never is.
+    let said = CancellationToken::new();
+    let end = {
+        let outward = outward(from_machine, &mut sink, shape);
+        let inward = inward(source, to_machine, shape, &said);
+        tokio::pin!(inward);
+        tokio::select! {
+            end = outward => match end {
+                End::Machine if shape.halves => tokio::select! {
+                    () = said.cancelled() => End::Machine,
+                    end = &mut inward => end,
+                    () = life.cancelled() => End::Over,
+                },
+                end => end,
+            },
+            end = &mut inward => end,
+            () = life.cancelled() => End::Over,
+        }
     };
     let frame = match end {
         End::Client => None,
-        End::Machine => Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }),
+        End::Machine | End::Broken => Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }),
         // Not "going away": clients take that for somebody else having taken the stream over.
         End::Over => Some(CloseFrame {
             code: CloseCode::Restart,
@@ -204,11 +249,23 @@ async fn serve(upgrade: OnUpgrade, line: Box<dyn DuplexStream>, held: Held) {
     tokio::time::timeout(Duration::from_secs(2), sink.send(Message::Close(frame))).await.ok();
 }
 
-async fn outward(mut from: ReadHalf<Box<dyn DuplexStream>>, to: &mut SplitSink<Socket, Message>) -> End {
-    let mut buffer = vec![0; BUFFER];
+async fn outward<S>(
+    mut from: ReadHalf<Box<dyn DuplexStream>>,
+    to: &mut SplitSink<WebSocketStream<S>, Message>,
+    shape: Shape,
+) -> End
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut buffer = vec![0; shape.buffer];
     loop {
         let message = match tokio::time::timeout(PING, from.read(&mut buffer)).await {
-            Ok(Ok(0) | Err(_)) => return End::Machine,
+            Ok(Ok(0)) if shape.halves => {
+                let told = to.send(Message::text(streams::END)).await;
+                return if told.is_ok() { End::Machine } else { End::Client };
+            }
+            Ok(Ok(0)) => return End::Machine,
+            Ok(Err(_)) => return End::Broken,
             Ok(Ok(count)) => Message::Binary(Bytes::copy_from_slice(&buffer[..count])),
             Err(_) => Message::Ping(Bytes::new()),
         };
@@ -218,13 +275,31 @@ async fn outward(mut from: ReadHalf<Box<dyn DuplexStream>>, to: &mut SplitSink<S
     }
 }
 
-async fn inward(mut from: SplitStream<Socket>, mut to: WriteHalf<Box<dyn DuplexStream>>) -> End {
+async fn inward<S>(
+    mut from: SplitStream<WebSocketStream<S>>,
+    mut to: WriteHalf<Box<dyn DuplexStream>>,
+    shape: Shape,
+    said: &CancellationToken,
+) -> End
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     loop {
         match from.next().await {
+            // The machine takes no more, but may still have something to say.
+            Some(Ok(Message::Binary(_))) if said.is_cancelled() => {}
             Some(Ok(Message::Binary(data))) => {
                 if to.write_all(&data).await.is_err() || to.flush().await.is_err() {
-                    return End::Machine;
+                    if !shape.halves {
+                        return End::Machine;
+                    }
+                    said.cancel();
                 }
+            }
+            Some(Ok(Message::Text(word))) if shape.halves && word.as_str() == streams::END => {
+                // A machine that is gone is told by its own end.
+                let _ = to.shutdown().await;
+                said.cancel();
             }
             Some(Ok(Message::Close(_)) | Err(_)) | None => return End::Client,
             Some(Ok(_)) => {}

@@ -59,10 +59,10 @@ pub struct SshOptions {
     /// File of known host keys
     #[arg(long, value_name = "FILE")]
     pub known_hosts: Option<PathBuf>,
-    /// More arguments for the ssh program, split at blanks; may be repeated
+    /// More arguments for the ssh program, split at blanks; may be repeated; implies --local-ssh
     #[arg(long, value_name = "ARGS", alias = "local-ssh-opts", allow_hyphen_values = true)]
     pub ssh_args: Vec<String>,
-    /// Use this computer's ssh program (default if there is one); --local-ssh=false uses our own client
+    /// Use this computer's ssh program instead of our own client (scp always does)
     #[arg(long, value_name = "YES", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub local_ssh: Option<bool>,
 }

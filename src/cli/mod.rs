@@ -90,7 +90,7 @@ pub enum Command {
     Stop(PowerArgs),
     /// Restart virtual machines
     Restart(PowerArgs),
-    /// Move running virtual machines to another node (a cluster)
+    /// Move running virtual machines to another node, or into a fresh QEMU
     Evict(PowerArgs),
     /// As evict, to a node that may be named
     Migrate(MigrateArgs),

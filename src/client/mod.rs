@@ -20,7 +20,7 @@ pub use holder::Holder;
 pub use manifest::{Document, ManifestError, read_documents};
 pub use objects::{Applied, ObjectEvent, OperationType, Outcome, PatchType, Propagation, WriteOptions, event_time};
 pub use request::{Answer, ListOptions, Requester, collection_path, object_path};
-pub use stream::{ConsoleError, ConsoleStream, StreamEnd};
+pub use stream::{ConsoleError, ConsoleStream, PortStream, StreamEnd};
 pub use table::{Table, TableColumn, TableEvent, TableRow};
 pub use upload::UploadProgress;
 

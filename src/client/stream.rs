@@ -1,27 +1,36 @@
 //! Byte streams into machines over websockets: console, VNC, forwarded ports.
 
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use http::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use kube::client::Body;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 use tokio_tungstenite::tungstenite::{Message, handshake};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Session;
 use super::error::{ClientError, ErrorKind, printable};
 use super::request::{checked, escape, with_query};
 use crate::types::kinds::{SUBRESOURCES_GROUP, VERSION};
+use crate::types::streams;
 
 /// The websocket subprotocol: raw bytes in binary messages.
 const PROTOCOL: &str = "plain.virtualization.deckhouse.io";
 
 /// Bytes of one message; the upstream server's buffer.
 const CHUNK: usize = 10 * 1024;
+
+/// Bytes that may wait between the websocket and its user.
+const PIPE: usize = 64 * 1024;
 
 /// Why no stream could be opened.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -69,6 +78,34 @@ pub struct ConsoleStream {
     pub closed: oneshot::Receiver<StreamEnd>,
 }
 
+/// One connection to a port of a machine. Either direction can end before the other where the server knows how
+/// ([`streams`]); dropping it ends both.
+#[derive(Debug)]
+pub struct PortStream {
+    bytes: DuplexStream,
+    _left: DropGuard,
+}
+
+impl AsyncRead for PortStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.bytes).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for PortStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.bytes).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.bytes).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.bytes).poll_shutdown(cx)
+    }
+}
+
 type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
 impl Session {
@@ -77,42 +114,43 @@ impl Session {
     pub async fn console(&self, namespace: &str, name: &str, history: usize) -> Result<ConsoleStream, ConsoleError> {
         let history = (history > 0).then(|| history.to_string());
         let socket = self.stream(namespace, name, "console", &[("history", history.as_deref())]).await?;
-        Ok(messages(socket))
+        Ok(messages(socket.0))
     }
 
     /// Opens a UDP association with a port of a machine: each message is a datagram.
     pub async fn datagrams(&self, namespace: &str, name: &str, port: u16) -> Result<ConsoleStream, ConsoleError> {
         let port = port.to_string();
         let query = [("port", Some(port.as_str())), ("protocol", Some("udp"))];
-        Ok(messages(self.stream(namespace, name, "portforward", &query).await?))
+        Ok(messages(self.stream(namespace, name, "portforward", &query).await?.0))
     }
 
     /// Opens a machine's screen: RFB bytes.
     pub async fn vnc(&self, namespace: &str, name: &str) -> Result<DuplexStream, ConsoleError> {
-        Ok(duplex(self.stream(namespace, name, "vnc", &[]).await?))
+        let (socket, _) = self.stream(namespace, name, "vnc", &[]).await?;
+        let (near, far) = tokio::io::duplex(PIPE);
+        tokio::spawn(carry(socket, far, false, CancellationToken::new()));
+        Ok(near)
     }
 
-    /// Opens one connection to a port of a machine.
-    pub async fn port_forward(
-        &self,
-        namespace: &str,
-        name: &str,
-        port: u16,
-        udp: bool,
-    ) -> Result<DuplexStream, ConsoleError> {
+    /// Opens one TCP connection to a port of a machine.
+    pub async fn port_forward(&self, namespace: &str, name: &str, port: u16) -> Result<PortStream, ConsoleError> {
         let port = port.to_string();
-        let protocol = if udp { "udp" } else { "tcp" };
-        let query = [("port", Some(port.as_str())), ("protocol", Some(protocol))];
-        Ok(duplex(self.stream(namespace, name, "portforward", &query).await?))
+        let query = [("port", Some(port.as_str())), ("protocol", Some("tcp"))];
+        let (socket, halves) = self.stream(namespace, name, "portforward", &query).await?;
+        let (bytes, far) = tokio::io::duplex(PIPE);
+        let left = CancellationToken::new();
+        tokio::spawn(carry(socket, far, halves, left.clone()));
+        Ok(PortStream { bytes, _left: left.drop_guard() })
     }
 
+    /// Opens a websocket; also tells whether each side of it can end for itself.
     async fn stream(
         &self,
         namespace: &str,
         name: &str,
         sub: &str,
         query: &[(&str, Option<&str>)],
-    ) -> Result<Socket, ClientError> {
+    ) -> Result<(Socket, bool), ClientError> {
         let path = format!(
             "/apis/{SUBRESOURCES_GROUP}/{VERSION}/namespaces/{}/virtualmachines/{}/{sub}",
             escape(namespace),
@@ -125,6 +163,7 @@ impl Session {
             .header(header::SEC_WEBSOCKET_VERSION, "13")
             .header(header::SEC_WEBSOCKET_KEY, &key)
             .header(header::SEC_WEBSOCKET_PROTOCOL, PROTOCOL)
+            .header(streams::END_HEADER, streams::END)
             .body(Body::empty())
             .map_err(|e| ClientError::new(ErrorKind::BadRequest, e.to_string()))?;
         let response = checked(self.requester().raw(request).await?).await?;
@@ -135,10 +174,11 @@ impl Session {
             let text = format!("the server does not open a stream for {sub} (HTTP {})", response.status().as_u16());
             return Err(ClientError::new(ErrorKind::Protocol, text));
         }
+        let halves = response.headers().get(streams::END_HEADER).is_some_and(|v| v == streams::END);
         let upgraded = hyper::upgrade::on(response)
             .await
             .map_err(|e| ClientError::new(ErrorKind::Unreachable, format!("the connection broke: {e}")))?;
-        Ok(WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, None).await)
+        Ok((WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, None).await, halves))
     }
 }
 
@@ -213,29 +253,40 @@ fn messages(socket: Socket) -> ConsoleStream {
     ConsoleStream { input, output, closed }
 }
 
-/// A websocket as a byte stream. Ends of both sides are passed on.
-fn duplex(socket: Socket) -> DuplexStream {
-    let (near, far) = tokio::io::duplex(64 * 1024);
-    tokio::spawn(async move {
-        let (mut from_near, mut to_near) = tokio::io::split(far);
-        let (mut sink, mut source) = socket.split();
-        let outward = async {
-            let mut buffer = vec![0; CHUNK];
-            loop {
-                match from_near.read(&mut buffer).await {
-                    Ok(0) | Err(_) => break,
-                    Ok(n) => {
-                        if sink.send(Message::Binary(Bytes::copy_from_slice(&buffer[..n]))).await.is_err() {
-                            break;
-                        }
+/// Carries bytes between a websocket and a byte stream until the server says goodbye, or `left` tells that nobody is
+/// there to read. With `halves` the end of our input is said and answers may still come; without, it is the goodbye.
+async fn carry<S>(socket: WebSocketStream<S>, far: DuplexStream, halves: bool, left: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut from_near, mut to_near) = tokio::io::split(far);
+    let (mut sink, mut source) = socket.split();
+    let outward = async {
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            match from_near.read(&mut buffer).await {
+                Ok(0) | Err(_) => break,
+                Ok(n) => {
+                    if sink.send(Message::Binary(Bytes::copy_from_slice(&buffer[..n]))).await.is_err() {
+                        return;
                     }
                 }
             }
-            let _ = sink.send(Message::Close(None)).await;
-        };
-        let inward = async {
-            loop {
-                match read_message(source.next().await) {
+        }
+        if halves && !left.is_cancelled() && sink.send(Message::text(streams::END)).await.is_ok() {
+            left.cancelled().await;
+        }
+        // A failing goodbye changes nothing.
+        let _ = sink.send(Message::Close(None)).await;
+    };
+    let inward = async {
+        loop {
+            match source.next().await {
+                Some(Ok(Message::Text(word))) if halves && word.as_str() == streams::END => {
+                    // The end of what we read; what we say may still be wanted.
+                    let _ = to_near.shutdown().await;
+                }
+                message => match read_message(message) {
                     Err(_) => break,
                     Ok(None) => {}
                     Ok(Some(data)) => {
@@ -243,18 +294,17 @@ fn duplex(socket: Socket) -> DuplexStream {
                             break;
                         }
                     }
-                }
+                },
             }
-            let _ = to_near.shutdown().await;
-        };
-        // When the remote side is done there is nothing left to say to it; when we are done it may still answer.
-        tokio::pin!(inward);
-        tokio::select! {
-            () = &mut inward => {}
-            () = outward => inward.await,
         }
-    });
-    near
+        let _ = to_near.shutdown().await;
+    };
+    // When the remote side is done there is nothing left to say to it; when we are done it may still answer.
+    tokio::pin!(inward);
+    tokio::select! {
+        () = &mut inward => {}
+        () = outward => inward.await,
+    }
 }
 
 #[cfg(test)]

@@ -38,9 +38,10 @@ pub struct PortStream(Socket);
 enum Socket {
     Tcp(TcpStream),
     Udp {
+        /// Not connected: QEMU's answers come from another of its ports than the one that leads into the guest.
         socket: UdpSocket,
-        /// Closes the loopback port when the stream is dropped.
-        _open: OpenPort,
+        /// Closed when the stream is dropped.
+        open: OpenPort,
     },
 }
 
@@ -94,13 +95,10 @@ async fn free_port(protocol: &str) -> io::Result<u16> {
 pub(super) async fn connect(qmp: &Qmp, guest: Ipv4Addr, port: u16, udp: bool) -> Result<PortStream, String> {
     if udp {
         let open = OpenPort::open(qmp, "udp", guest, port).await?;
-        let connected = async {
-            let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-            socket.connect(open.address()).await?;
-            io::Result::Ok(socket)
-        };
-        let socket = connected.await.map_err(|error| format!("cannot reach the forwarded port: {error}"))?;
-        return Ok(PortStream(Socket::Udp { socket, _open: open }));
+        // On loopback, so that only this computer's programs can answer in the guest's place.
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let socket = socket.map_err(|error| format!("no free port on this computer: {error}"))?;
+        return Ok(PortStream(Socket::Udp { socket, open }));
     }
     let open = OpenPort::open(qmp, "tcp", guest, port).await?;
     let stream = TcpStream::connect(open.address())
@@ -154,7 +152,14 @@ impl AsyncRead for PortStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().0 {
             Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Socket::Udp { socket, .. } => socket.poll_recv(cx, buf),
+            // An empty datagram would read as the end.
+            Socket::Udp { socket, .. } => loop {
+                let before = buf.filled().len();
+                match socket.poll_recv_from(cx, buf) {
+                    Poll::Ready(Ok(_)) if buf.filled().len() == before => {}
+                    other => return other.map_ok(|_| ()),
+                }
+            },
         }
     }
 }
@@ -163,7 +168,7 @@ impl AsyncWrite for PortStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().0 {
             Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Socket::Udp { socket, .. } => socket.poll_send(cx, buf),
+            Socket::Udp { socket, open } => socket.poll_send_to(cx, buf, open.address()),
         }
     }
 

@@ -71,7 +71,9 @@ impl From<ClientError> for Failure {
 impl From<ConsoleError> for Failure {
     fn from(error: ConsoleError) -> Self {
         match error {
-            ConsoleError::NotFound(e) | ConsoleError::NotReady(e) | ConsoleError::Failed(e) => e.into(),
+            // An answer with 400, but nothing is wrong with the request.
+            ConsoleError::NotReady(e) => Self::new(e.to_string()),
+            ConsoleError::NotFound(e) | ConsoleError::Failed(e) => e.into(),
         }
     }
 }

@@ -1,21 +1,28 @@
-//! `port-forward` and `vnc`: local ports, or standard input and output, on a machine's streams.
+//! `port-forward`: local ports, or standard input and output, on ports of a machine.
 
-use std::net::{IpAddr, SocketAddr};
-use std::process::Stdio;
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::mpsc;
 
+use crate::cli::PortForwardArgs;
 use crate::cli::target::{self, Forward};
-use crate::cli::{PortForwardArgs, VncArgs};
-use crate::client::{ConsoleError, ConsoleStream, Session};
+use crate::client::{ConsoleError, Session};
 
 use super::failure::Failure;
 use super::{Context, out};
 
-/// How long a viewer may take to connect.
-const VIEWER_PATIENCE: Duration = Duration::from_secs(60);
+/// How long the way back of a UDP peer is kept without a datagram in either direction, as routers do it.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Datagrams that wait for a peer's way; more are lost, as on any network.
+const QUEUE: usize = 256;
 
 /// Runs `port-forward`.
 pub async fn run(context: &Context, args: PortForwardArgs) -> Result<(), Failure> {
@@ -29,8 +36,10 @@ pub async fn run(context: &Context, args: PortForwardArgs) -> Result<(), Failure
         if port.udp {
             return Err(Failure::usage("--stdio carries TCP only"));
         }
-        let stream = session.port_forward(&namespace, &machine.name, port.remote, false).await?;
-        return stdio(stream).await;
+        let stream = session.port_forward(&namespace, &machine.name, port.remote).await?;
+        // Whoever types at a terminal has seen the end.
+        let until = if std::io::stdin().is_terminal() { Until::ItEnds } else { Until::BothEnd };
+        return stdio(stream, until).await;
     }
     let mut tasks = tokio::task::JoinSet::new();
     for port in ports {
@@ -51,28 +60,44 @@ pub async fn run(context: &Context, args: PortForwardArgs) -> Result<(), Failure
     Ok(())
 }
 
-fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
+/// What keeps a port from being listened on.
+pub fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
     Failure::new(format!("cannot listen on {address}: {error}"))
 }
 
-/// Copies until the machine's side has ended. The end of our input is passed on, but the answer may still come.
-pub async fn stdio<S: AsyncRead + AsyncWrite>(stream: S) -> Result<(), Failure> {
+/// When a copy between standard input and output and a stream is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// The stream has no more for us.
+    ItEnds,
+    /// Nor have we for it.
+    BothEnd,
+}
+
+/// Copies in both directions. The end of our input is passed on, and the answer may still come.
+pub async fn stdio<S: AsyncRead + AsyncWrite>(stream: S, until: Until) -> Result<(), Failure> {
     let (mut from, mut to) = tokio::io::split(stream);
     let inward = async {
         let mut stdout = tokio::io::stdout();
         tokio::io::copy(&mut from, &mut stdout).await?;
-        tokio::io::AsyncWriteExt::flush(&mut stdout).await
+        tokio::io::AsyncWriteExt::flush(&mut stdout).await?;
+        // Who reads us sees the end while we go on reading: ssh ends only then.
+        std::io::Result::Ok(rustix::stdio::dup2_stdout(std::fs::File::options().write(true).open("/dev/null")?)?)
     };
     let outward = async {
         let mut stdin = tokio::io::stdin();
         // A broken way out shows as the end of the way in.
         let _ = tokio::io::copy(&mut stdin, &mut to).await;
         let _ = tokio::io::AsyncWriteExt::shutdown(&mut to).await;
-        std::future::pending::<()>().await;
     };
+    if until == Until::BothEnd {
+        let (done, ()) = tokio::join!(inward, outward);
+        return Ok(done?);
+    }
+    tokio::pin!(inward);
     tokio::select! {
-        done = inward => Ok(done?),
-        () = outward => Ok(()),
+        done = &mut inward => Ok(done?),
+        () = outward => Ok(inward.await?),
     }
 }
 
@@ -106,17 +131,17 @@ impl Way {
     }
 
     async fn connect(&self, mut near: TcpStream) -> Result<(), ConsoleError> {
-        let mut far = self.session.port_forward(&self.namespace, &self.name, self.port.remote, false).await?;
+        let mut far = self.session.port_forward(&self.namespace, &self.name, self.port.remote).await?;
         // However it ends, both sides notice.
         let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
         Ok(())
     }
 
-    /// One stream for each peer; a message is a datagram.
+    /// A stream for each peer; a message is a datagram.
     async fn serve_udp(self, socket: UdpSocket) {
-        let socket = std::sync::Arc::new(socket);
-        let mut peers: std::collections::HashMap<SocketAddr, tokio::sync::mpsc::Sender<bytes::Bytes>> =
-            std::collections::HashMap::new();
+        let way = Arc::new(self);
+        let socket = Arc::new(socket);
+        let mut peers: HashMap<SocketAddr, mpsc::Sender<Bytes>> = HashMap::new();
         let mut buffer = vec![0; 65_536];
         loop {
             let (size, peer) = match socket.recv_from(&mut buffer).await {
@@ -128,94 +153,46 @@ impl Way {
                     return;
                 }
             };
-            let data = bytes::Bytes::copy_from_slice(&buffer[..size]);
-            if let Some(input) = peers.get(&peer)
-                && input.send(data.clone()).await.is_ok()
-            {
-                continue;
-            }
-            match self.session.datagrams(&self.namespace, &self.name, self.port.remote).await {
-                Ok(ConsoleStream { input, mut output, .. }) => {
-                    // The peer's next datagram opens another if this one ended.
-                    let _ = input.send(data).await;
-                    peers.insert(peer, input);
-                    let socket = std::sync::Arc::clone(&socket);
-                    tokio::spawn(async move {
-                        while let Some(data) = output.recv().await {
-                            if socket.send_to(&data, peer).await.is_err() {
-                                return;
-                            }
-                        }
-                    });
-                }
-                Err(e) => out::note(&format!("vmdeck: datagram from {peer}: {e}")),
-            }
-        }
-    }
-}
-
-/// Runs `vnc`.
-pub async fn vnc(context: &Context, args: VncArgs) -> Result<(), Failure> {
-    let machine = target::machine(&args.machine).map_err(Failure::usage)?;
-    let namespace = machine.namespace.unwrap_or_else(|| context.default_namespace().to_owned());
-    // Only a proxy may listen elsewhere than here: a screen has no password.
-    let ip: IpAddr = if args.proxy_only { args.address } else { std::net::Ipv4Addr::LOCALHOST.into() };
-    let address = SocketAddr::new(ip, args.port);
-    super::holder::consider(context, &namespace, &machine.name, "vnc", args.force).await?;
-    // A machine that cannot be seen is told before a viewer opens.
-    let first = context.session.vnc(&namespace, &machine.name).await?;
-    let listener = TcpListener::bind(address).await.map_err(|e| cannot_listen(address, &e))?;
-    let port = listener.local_addr()?.port();
-    if args.proxy_only {
-        out::line(&format!("{{\"port\":{port}}}"))?;
-        drop(first);
-        loop {
-            let (mut near, _) = listener.accept().await?;
-            let (session, namespace, name) = (context.session.clone(), namespace.clone(), machine.name.clone());
-            tokio::spawn(async move {
-                match session.vnc(&namespace, &name).await {
-                    Ok(mut far) => {
-                        let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            let data = Bytes::copy_from_slice(&buffer[..size]);
+            peers.retain(|_, queue| !queue.is_closed());
+            let queue = peers.entry(peer).or_insert_with(|| {
+                let (queue, datagrams) = mpsc::channel(QUEUE);
+                let (way, socket) = (Arc::clone(&way), Arc::clone(&socket));
+                tokio::spawn(async move {
+                    if let Err(e) = way.converse(&socket, peer, datagrams).await {
+                        out::note(&format!("vmdeck: datagram from {peer}: {e}"));
                     }
-                    Err(e) => out::note(&format!("vmdeck: {e}")),
-                }
+                });
+                queue
             });
+            // One that does not fit is lost: a slow way must not hold up the other peers.
+            let _ = queue.try_send(data);
         }
     }
-    let mut viewer = start_viewer(port)?;
-    let accepted = tokio::time::timeout(VIEWER_PATIENCE, listener.accept()).await;
-    let (mut near, _) = match accepted {
-        Ok(accepted) => accepted?,
-        Err(_) => {
-            return Err(Failure::new(format!("the viewer did not connect within {} s", VIEWER_PATIENCE.as_secs())));
-        }
-    };
-    let mut far = first;
-    tokio::select! {
-        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
-        _ = viewer.wait() => {}
-    }
-    Ok(())
-}
 
-fn start_viewer(port: u16) -> Result<tokio::process::Child, Failure> {
-    let candidates =
-        [("remote-viewer", format!("vnc://127.0.0.1:{port}")), ("vncviewer", format!("127.0.0.1::{port}"))];
-    for (program, argument) in candidates {
-        let spawned = tokio::process::Command::new(program)
-            .arg(argument)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        match spawned {
-            Ok(child) => return Ok(child),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(Failure::new(format!("cannot start {program}: {e}"))),
+    /// Carries one peer's datagrams until nothing has come for a while. The peer's next one begins anew.
+    async fn converse(
+        &self,
+        socket: &UdpSocket,
+        peer: SocketAddr,
+        mut datagrams: mpsc::Receiver<Bytes>,
+    ) -> Result<(), ConsoleError> {
+        let mut far = self.session.datagrams(&self.namespace, &self.name, self.port.remote).await?;
+        loop {
+            tokio::select! {
+                data = datagrams.recv() => match data {
+                    None => return Ok(()),
+                    Some(data) => if far.input.send(data).await.is_err() {
+                        return Ok(());
+                    },
+                },
+                data = far.output.recv() => match data {
+                    // The peer may be gone; its port may not be.
+                    Some(data) => drop(socket.send_to(&data, peer).await),
+                    None => return Ok(()),
+                },
+                () = tokio::time::sleep(IDLE) => return Ok(()),
+            }
         }
     }
-    Err(Failure::new(
-        "no VNC viewer is installed\n\
-         Install virt-viewer (remote-viewer) or tigervnc-viewer, or use --proxy-only and a viewer of your own.",
-    ))
 }

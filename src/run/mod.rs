@@ -31,6 +31,7 @@ mod ssh;
 mod terminal;
 mod upload;
 mod viewer;
+mod vnc;
 mod wait;
 
 use failure::{Failure, code};
@@ -65,7 +66,9 @@ pub fn main() -> ExitCode {
     };
     // Fails only if a provider is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    match dispatch(cli) {
+    let done = dispatch(cli);
+    host::close_tunnels();
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if !failure.text.is_empty() {
@@ -121,7 +124,7 @@ fn one_shot(global: Global, command: Command, paths: &Paths) -> Result<(), Failu
             Command::Console(args) => console::run(&context, args).await,
             Command::Upload(args) => upload::run(&context, args).await,
             Command::PortForward(args) => forward::run(&context, args).await,
-            Command::Vnc(args) => forward::vnc(&context, args).await,
+            Command::Vnc(args) => vnc::run(&context, args).await,
             Command::Ssh(args) => ssh::ssh(&context, args).await,
             Command::Scp(args) => ssh::scp(&context, args).await,
             Command::Host(_)

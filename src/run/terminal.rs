@@ -41,10 +41,11 @@ pub fn ask_secret(prompt: &str) -> std::io::Result<Option<String>> {
     let saved = tcgetattr(&tty)?;
     let mut silent = saved.clone();
     silent.local_modes -= LocalModes::ECHO;
-    write!(tty, "{}", crate::types::text::printable(prompt))?;
+    // Before the question: who answers at once must not be shown, nor have the answer flushed.
     tcsetattr(&tty, OptionalActions::Flush, &silent)?;
     let mut line = String::new();
-    let read = std::io::BufReader::new(&tty).read_line(&mut line);
+    let asked = write!(tty, "{}", crate::types::text::printable(prompt));
+    let read = asked.and_then(|()| std::io::BufReader::new(&tty).read_line(&mut line));
     tcsetattr(&tty, OptionalActions::Now, &saved)?;
     writeln!(tty)?;
     if read? == 0 { Ok(None) } else { Ok(Some(line.trim_end_matches(['\r', '\n']).to_owned())) }

@@ -28,6 +28,7 @@ pub mod rules;
 pub mod schema;
 pub mod selector;
 pub mod snapshot;
+pub mod streams;
 pub mod text;
 
 pub use address::*;

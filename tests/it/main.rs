@@ -4,7 +4,10 @@
 
 mod api;
 mod cli;
+mod connect;
+mod debian;
 mod fuzz;
+mod guide;
 mod qemu;
 mod readme;
 mod source;

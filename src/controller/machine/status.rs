@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Resource, ResourceExt};
 use serde_json::Value;
 
+use super::super::address::automatic_name;
 use super::super::wording::duration;
 use super::block_devices;
 use super::changes::Pending;
@@ -116,9 +117,17 @@ pub fn report(f: &Facts<'_>) -> VirtualMachineStatus {
     new
 }
 
-/// Name and address to show. What a running machine has is not replaced.
+/// Name and address to show. What a running machine has is not replaced, unless its instance is a new one that was
+/// started with another: a restart may be too quick for the state between to be seen.
 fn address(g: &Gathered, old: &VirtualMachineStatus, up: bool) -> (Option<String>, Option<String>) {
-    if up && old.ip_address.is_some() {
+    let has = |spec: &VirtualMachineSpec| spec.virtual_machine_ip_address_name.clone();
+    let started_with = g.applied.as_ref().map_or_else(|| has(&g.vm.spec), has);
+    let shown = old.virtual_machine_ip_address_name.as_deref();
+    let still = match &started_with {
+        Some(name) => shown == Some(name.as_str()),
+        None => shown == Some(automatic_name(&g.vm).as_str()),
+    };
+    if up && old.ip_address.is_some() && (still || started_with != has(&g.vm.spec)) {
         return (old.virtual_machine_ip_address_name.clone(), old.ip_address.clone());
     }
     match &g.address {

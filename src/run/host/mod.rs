@@ -21,7 +21,7 @@ mod streams;
 mod tls;
 mod token;
 
-pub use dial::tunnel;
+pub use dial::{close_tunnels, tunnel};
 pub use kubeconfig::kubeconfig;
 pub use start::start_in_background;
 

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use russh::client::{self, Handle, KeyboardInteractiveAuthResponse};
+use russh::MethodKind;
+use russh::client::{self, AuthResult, Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::AgentClient;
 use russh::keys::{PrivateKeyWithHashAlg, PublicKey};
-use tokio::io::DuplexStream;
+
+use crate::client::PortStream;
 
 use super::super::failure::Failure;
 use super::super::{out, terminal};
@@ -78,7 +80,7 @@ impl client::Handler for KeyCheck {
 }
 
 /// Connects and logs in.
-pub async fn open(stream: DuplexStream, login: &Login) -> Result<Handle<KeyCheck>, Failure> {
+pub async fn open(stream: PortStream, login: &Login) -> Result<Handle<KeyCheck>, Failure> {
     let file = match &login.known_hosts {
         Some(file) => file.clone(),
         None => home()?.join(".ssh/known_hosts"),
@@ -159,10 +161,14 @@ async fn by_password(handle: &mut Handle<KeyCheck>, login: &Login) -> Result<boo
     let broken = |e: russh::Error| Failure::new(format!("the connection broke: {e}"));
     for _ in 0..TRIES {
         let Some(password) = terminal::ask_secret(&format!("{}'s password: ", login.user))? else { return Ok(false) };
-        if handle.authenticate_password(&login.user, &password).await.map_err(broken)?.success() {
-            return Ok(true);
+        let remaining = match handle.authenticate_password(&login.user, &password).await.map_err(broken)? {
+            AuthResult::Success => return Ok(true),
+            AuthResult::Failure { remaining_methods, .. } => remaining_methods,
+        };
+        // Some servers take the same password only as an answer to a question; others count that as another failure.
+        if !remaining.contains(&MethodKind::KeyboardInteractive) {
+            continue;
         }
-        // Some servers take the same password only as an answer to a question.
         let mut answer = handle.authenticate_keyboard_interactive_start(&login.user, None).await.map_err(broken)?;
         loop {
             match answer {

@@ -1,5 +1,5 @@
-//! `ssh` and `scp`: this computer's programs, with a proxy command that goes through the engine. Without an ssh
-//! program, or with `--local-ssh=false`, our own client does it.
+//! `ssh` and `scp` through the engine: with our own client, or with `--local-ssh` (and always for `scp`) this computer's
+//! programs with a proxy command.
 
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
@@ -21,7 +21,8 @@ pub async fn ssh(context: &Context, args: SshArgs) -> Result<(), Failure> {
     let way = Way::to(context, &machine, &args.options).await?;
     let user = login(user, &args.options);
     let text = args.command.clone().or_else(|| (!args.rest.is_empty()).then(|| args.rest.join(" ")));
-    if !args.options.local_ssh.unwrap_or_else(|| installed("ssh")) {
+    // Arguments for the program ask for the program.
+    if !args.options.local_ssh.unwrap_or(!args.options.ssh_args.is_empty()) {
         return own(context, way, user, text.as_deref()).await;
     }
     let mut command = Command::new("ssh");
@@ -34,7 +35,7 @@ pub async fn ssh(context: &Context, args: SshArgs) -> Result<(), Failure> {
 /// Logs in with our own client.
 async fn own(context: &Context, way: Way, user: String, command: Option<&str>) -> Result<(), Failure> {
     let session = &context.session;
-    let stream = session.port_forward(&way.namespace, &way.name, way.options.port, false).await?;
+    let stream = session.port_forward(&way.namespace, &way.name, way.options.port).await?;
     let login = client::Login {
         user,
         key_alias: way.key_alias,
@@ -46,11 +47,6 @@ async fn own(context: &Context, way: Way, user: String, command: Option<&str>) -
         0 => Ok(()),
         code => Err(Failure::quiet(code)),
     }
-}
-
-fn installed(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
 
 /// Runs `scp`.

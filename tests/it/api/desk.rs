@@ -83,9 +83,23 @@ impl Desk {
         std::fs::write(path, content).unwrap();
     }
 
-    fn shell(&self) -> Command {
+    /// Lays a program on the desk.
+    pub fn put_program(&self, name: &str, script: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let name = format!("bin/{name}");
+        self.put(&name, script.as_bytes());
+        std::fs::set_permissions(self.folder.join(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// The desk's folder, in which scripts run.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A program in the desk's surroundings.
+    pub fn command(&self, program: &str) -> Command {
         let path = std::env::var("PATH").unwrap_or_default();
-        let mut command = Command::new("timeout");
+        let mut command = Command::new(program);
         command
             .env("PATH", format!("{}:{path}", self.folder.join("bin").display()))
             .env("HOME", &self.folder)
@@ -98,9 +112,14 @@ impl Desk {
         command
     }
 
+    /// Runs a script that may take so many seconds.
+    pub fn script(&self, script: &str, seconds: u32) -> Output {
+        shell(&mut self.command("timeout"), script, seconds)
+    }
+
     /// Runs one case.
     pub fn run(&self, case: &Case) -> Result<(), String> {
-        let output = shell(&mut self.shell(), case.run);
+        let output = self.script(case.run, 90);
         let text = [&output.stdout[..], &output.stderr].concat();
         let text = String::from_utf8_lossy(&text).into_owned();
         match (case.exit, output.status.code()) {
@@ -114,6 +133,6 @@ impl Desk {
 
 /// Runs a script in a shell and gives all that it printed, errors after output. `timeout` ends it with everything it
 /// started, so that no case can hang the table.
-fn shell(command: &mut Command, script: &str) -> Output {
-    command.args(["-k", "5", "90", "bash", "-c", script]).stdin(Stdio::null()).output().unwrap()
+fn shell(command: &mut Command, script: &str, seconds: u32) -> Output {
+    command.args(["-k", "5", &seconds.to_string(), "bash", "-c", script]).stdin(Stdio::null()).output().unwrap()
 }

@@ -1,11 +1,11 @@
-//! Stock kubectl over TLS: the commands of the user guide and the checklist, one table per client and list.
+//! Stock kubectl over TLS: the checklist, one table per client and list. The user guide has a walk of its own.
 //!
 //! The clients are those of `make clients` (Debian's and a current one), and whatever `VMDECK_TEST_KUBECTLS` names.
 
 use super::desk::{Case, Desk};
 use super::programs::{self, Kubectl};
 use super::rows::Rows;
-use super::{kubectl_checklist, kubectl_guide, kubectl_more};
+use super::{kubectl_checklist, kubectl_more};
 
 /// Runs a list in a world of its own.
 fn table(title: &str, client: &Kubectl, files: &[(&str, &str)], cases: &[Case]) {
@@ -25,10 +25,6 @@ fn table(title: &str, client: &Kubectl, files: &[(&str, &str)], cases: &[Case]) 
     rows.judge(cases.len() - old);
 }
 
-fn guide(client: &Kubectl) {
-    table("user guide", client, kubectl_guide::FILES, kubectl_guide::CASES);
-}
-
 fn checklist(client: &Kubectl) {
     table("checklist", client, kubectl_checklist::FILES, kubectl_checklist::CASES);
 }
@@ -37,22 +33,12 @@ fn more(client: &Kubectl) {
     table("more", client, kubectl_more::FILES, kubectl_more::CASES);
 }
 
-fn debians() -> Option<Kubectl> {
+pub fn debians() -> Option<Kubectl> {
     programs::installed("kubectl-debian").map(|p| programs::kubectl(&p))
 }
 
-fn current() -> Option<Kubectl> {
+pub fn current() -> Option<Kubectl> {
     programs::installed("kubectl-current").map(|p| programs::kubectl(&p))
-}
-
-#[test]
-fn the_guide_with_debians() {
-    debians().iter().for_each(guide);
-}
-
-#[test]
-fn the_guide_with_a_current_one() {
-    current().iter().for_each(guide);
 }
 
 #[test]
@@ -79,7 +65,6 @@ fn more_with_a_current_one() {
 fn all_with_those_that_are_named() {
     for client in programs::more_kubectls() {
         println!("{}", client.path.display());
-        guide(&client);
         checklist(&client);
         more(&client);
     }
@@ -91,12 +76,4 @@ fn the_lists_are_whole() {
     let ids: Vec<&str> = kubectl_checklist::CASES.iter().map(|c| c.id).collect();
     let wanted: Vec<String> = (1..=84).map(|n| format!("K-{n:02}")).collect();
     assert_eq!(ids, wanted);
-    let ids: Vec<&str> = kubectl_guide::CASES.iter().map(|c| c.id).collect();
-    let wanted: Vec<String> = (1..=ids.len()).map(|n| format!("G-{n:02}")).collect();
-    assert_eq!(ids, wanted);
-    let words: Vec<&str> = kubectl_guide::COMMANDS.lines().collect();
-    for command in &words {
-        let written = kubectl_guide::CASES.iter().any(|c| c.run.contains(command));
-        assert!(written, "no row runs the guide's: {command}");
-    }
 }

@@ -3,19 +3,18 @@
 
 mod conformance;
 mod crowd;
-mod desk;
+pub mod desk;
 mod durability;
 mod helm;
 mod interleavings;
 mod kinds;
-mod kubectl;
+pub mod kubectl;
 mod kubectl_checklist;
-mod kubectl_guide;
 mod kubectl_more;
 mod private;
-mod programs;
+pub mod programs;
 mod python;
-mod rows;
+pub mod rows;
 mod runtime;
 mod runtime_objects;
 mod runtime_outages;
@@ -25,9 +24,9 @@ use std::path::PathBuf;
 use crate::support::World;
 
 /// A world that serves TLS, and the kubeconfig of its owner.
-struct Served {
-    world: World,
-    kubeconfig: PathBuf,
+pub struct Served {
+    pub world: World,
+    pub kubeconfig: PathBuf,
 }
 
 impl Served {

@@ -83,3 +83,26 @@ spec:
 "
     )
 }
+
+/// A machine that gets no further than its firmware: its disk is blank. Its manifest and its disk's; nobody hears the
+/// power button, so that its grace is a second.
+pub fn blank_machine(name: &str, run_policy: &str) -> String {
+    format!(
+        "apiVersion: virtualization.deckhouse.io/v1alpha2
+kind: VirtualDisk
+metadata: {{name: {name}-root}}
+spec: {{persistentVolumeClaim: {{size: 10Mi}}}}
+---
+apiVersion: virtualization.deckhouse.io/v1alpha2
+kind: VirtualMachine
+metadata: {{name: {name}}}
+spec:
+  virtualMachineClassName: host
+  runPolicy: {run_policy}
+  terminationGracePeriodSeconds: 1
+  cpu: {{cores: 1, coreFraction: 10%}}
+  memory: {{size: 128Mi}}
+  blockDeviceRefs: [{{kind: VirtualDisk, name: {name}-root}}]
+"
+    )
+}

@@ -9,7 +9,7 @@ pub mod viewer;
 mod world;
 
 pub use console::Console;
-pub use guest::{PASSWORD, USER, USER_DATA, guest_image, machine_manifest};
+pub use guest::{PASSWORD, USER, USER_DATA, blank_machine, guest_image, machine_manifest};
 pub use leftovers::{files, files_text};
 pub use screen::Screen;
 pub use world::{World, binary};

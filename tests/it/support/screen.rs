@@ -26,9 +26,13 @@ pub struct Screen {
 impl Screen {
     /// Starts the UI (or a command of the program) of a world in a terminal of this size.
     pub fn open(world: &World, arguments: &[&str], columns: u16, rows: u16) -> Self {
+        Self::of(&world.command(arguments), columns, rows)
+    }
+
+    /// Starts a command, as it stands with its environment and directory, in a terminal of this size.
+    pub fn of(model: &std::process::Command, columns: u16, rows: u16) -> Self {
         let pair =
             native_pty_system().openpty(PtySize { rows, cols: columns, pixel_width: 0, pixel_height: 0 }).unwrap();
-        let model = world.command(arguments);
         let mut command = CommandBuilder::new(model.get_program());
         command.args(model.get_args());
         for (name, value) in model.get_envs() {
@@ -39,7 +43,7 @@ impl Screen {
         }
         command.env("TERM", "xterm-256color");
         command.env_remove("NO_COLOR");
-        command.cwd(world.home());
+        command.cwd(model.get_current_dir().expect("a directory"));
         let child = pair.slave.spawn_command(command).unwrap();
         drop(pair.slave);
         let shown =
