@@ -212,4 +212,36 @@ mod tests {
             assert_eq!(status["allocatable"]["memory"], format_bytes(memory));
         }
     }
+
+    #[test]
+    fn conditions_of_the_node() {
+        let facts = |accelerator: &str, problems: &[&str]| NodeFacts {
+            name: "n".into(),
+            cpus: 1,
+            memory_bytes: 0,
+            accelerator: accelerator.into(),
+            accelerator_reason: "because".into(),
+            cpu: Default::default(),
+            qemu_version: None,
+            efi: false,
+            secure_boot: false,
+            kernel_version: String::new(),
+            os_image: String::new(),
+            architecture: "amd64".into(),
+            problems: problems.iter().map(|p| (*p).to_owned()).collect(),
+            notes: vec![],
+        };
+        let capacity = Capacity { cpu_percent: 100, memory_percent: 100, reserved_memory: 0 };
+        for (facts, type_, yes, reason) in [
+            (facts("kvm", &[]), "Ready", "True", "NodeReady"),
+            (facts("kvm", &["No QEMU."]), "Ready", "False", "NodeNotReady"),
+            (facts("kvm", &[]), "HardwareAcceleration", "True", "KVM"),
+            (facts("tcg", &[]), "HardwareAcceleration", "False", "TCG"),
+        ] {
+            let status_of = status("n", &facts, &capacity, &json!({}), Timestamp::UNIX_EPOCH);
+            let all = status_of["conditions"].as_array().unwrap();
+            let found = all.iter().find(|c| c["type"] == type_).unwrap();
+            assert_eq!((found["status"].as_str(), found["reason"].as_str()), (Some(yes), Some(reason)));
+        }
+    }
 }

@@ -10,6 +10,7 @@ mod fuzz;
 mod guide;
 mod qemu;
 mod readme;
+mod reasons;
 mod source;
 #[allow(unused_imports, reason = "some of it is for the benchmark")]
 mod support;

@@ -204,6 +204,15 @@ mod tests {
     }
 
     #[test]
+    fn a_pool_without_a_free_address_says_so() {
+        let pool = pool(&["10.0.0.0/30"]);
+        let got = plan(&wish(AddressType::Auto, None, None), &pool, |_| Tenure::Held(holder("o", "o")));
+        let Plan::Refused { reason, message, address: None } = got else { panic!("{got:?}") };
+        assert_eq!(reason, "VirtualMachineIPAddressLeaseNotFound");
+        assert!(message.contains("10.0.0.0/30"), "{message}");
+    }
+
+    #[test]
     fn static_addresses() {
         let pool = pool(&["10.0.0.0/24"]);
         let me = Tenure::Held(holder("ns", "me"));
@@ -212,12 +221,12 @@ mod tests {
             ("10.0.0.7", Tenure::Free, Ok(Plan::Allocate(a("10.0.0.7")))),
             ("10.0.0.7", me, Ok(Plan::Bound(a("10.0.0.7")))),
             ("10.0.0.7", kept("ns"), Ok(Plan::TakeOver(a("10.0.0.7")))),
-            ("10.0.0.7", kept("other"), Err(reason::NOT_READY)),
-            ("10.0.0.7", Tenure::Held(holder("ns", "you")), Err(reason::TAKEN)),
-            ("10.0.0.0", Tenure::Free, Err(reason::OUT_OF_RANGE)),
-            ("10.0.0.255", Tenure::Free, Err(reason::OUT_OF_RANGE)),
-            ("192.168.0.1", Tenure::Free, Err(reason::OUT_OF_RANGE)),
-            ("x", Tenure::Free, Err(reason::OUT_OF_RANGE)),
+            ("10.0.0.7", kept("other"), Err("VirtualMachineIPAddressLeaseNotReady")),
+            ("10.0.0.7", Tenure::Held(holder("ns", "you")), Err("VirtualMachineIPAddressLeaseAlreadyExists")),
+            ("10.0.0.0", Tenure::Free, Err("VirtualMachineIPAddressIsOutOfTheValidRange")),
+            ("10.0.0.255", Tenure::Free, Err("VirtualMachineIPAddressIsOutOfTheValidRange")),
+            ("192.168.0.1", Tenure::Free, Err("VirtualMachineIPAddressIsOutOfTheValidRange")),
+            ("x", Tenure::Free, Err("VirtualMachineIPAddressIsOutOfTheValidRange")),
         ] {
             let got = plan(&wish(AddressType::Static, Some(text), None), &pool, |_| tenure.clone());
             match expected {

@@ -160,11 +160,38 @@ mod tests {
         }
     }
 
+    /// upstream.md 11: the other three conditions, whatever the phase.
     #[test]
-    fn capacity_is_unknown_without_a_machine() {
-        let p = plan(&Facts { phase: None, ..facts() });
-        assert!(p.conditions.iter().any(|c| c.2 == "CapacityUnknown" && c.1 == Status::Unknown));
-        let p = plan(&Facts { full: true, ..facts() });
-        assert!(p.conditions.iter().any(|c| c.2 == "CapacityReached"));
+    fn conditions_name_who_is_waited_for() {
+        let at = |phase| Facts { phase: Some(phase), ..facts() };
+        let device = |state| Facts { state, ..facts() };
+        for (f, type_, status, reason) in [
+            (facts(), "BlockDeviceReady", Status::True, "BlockDeviceReady"),
+            (device(DeviceState::Missing), "BlockDeviceReady", Status::False, "BlockDeviceNotReady"),
+            (device(DeviceState::NotReady("x".into())), "BlockDeviceReady", Status::False, "BlockDeviceNotReady"),
+            (facts(), "VirtualMachineReady", Status::True, "VirtualMachineReady"),
+            (at(MachinePhase::Migrating), "VirtualMachineReady", Status::True, "VirtualMachineReady"),
+            (at(MachinePhase::Stopped), "VirtualMachineReady", Status::False, "NotAttached"),
+            (at(MachinePhase::Starting), "VirtualMachineReady", Status::False, "NotAttached"),
+            (at(MachinePhase::Stopping), "VirtualMachineReady", Status::False, "NotAttached"),
+            (at(MachinePhase::Pending), "VirtualMachineReady", Status::False, "VirtualMachineNotReady"),
+            (at(MachinePhase::Terminating), "VirtualMachineReady", Status::False, "VirtualMachineNotReady"),
+            (Facts { phase: None, ..facts() }, "VirtualMachineReady", Status::False, "VirtualMachineNotReady"),
+            (facts(), "DiskAttachmentCapacityAvailableType", Status::True, "CapacityAvailable"),
+            (Facts { full: true, ..facts() }, "DiskAttachmentCapacityAvailableType", Status::False, "CapacityReached"),
+            (
+                Facts { phase: None, ..facts() },
+                "DiskAttachmentCapacityAvailableType",
+                Status::Unknown,
+                "CapacityUnknown",
+            ),
+        ] {
+            let p = plan(&f);
+            let found = p.conditions.iter().find(|c| c.0 == type_).unwrap();
+            assert_eq!((found.1, found.2), (status, reason), "{f:?}");
+        }
+        // What is plugged in stays so although the machine is full of others.
+        let p = plan(&Facts { plugged: true, full: true, ..facts() });
+        assert_eq!(p.phase, AttachmentPhase::Attached);
     }
 }

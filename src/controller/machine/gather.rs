@@ -106,6 +106,7 @@ pub enum ProvisionFact {
 }
 
 /// The facts.
+#[derive(Debug, Clone)]
 pub struct Gathered {
     /// The machine.
     pub vm: Arc<VirtualMachine>,

@@ -36,7 +36,7 @@ pub mod placement;
 pub mod power;
 pub mod provision;
 pub mod status;
-mod surroundings;
+pub mod surroundings;
 pub mod translate;
 
 use backoff::Attempts;

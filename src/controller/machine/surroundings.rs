@@ -5,12 +5,13 @@ use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 
 use super::super::cache::namespace;
-use super::super::devices::note_spec;
+use super::super::devices::{machine_id, note_spec};
 use super::super::{Context, node};
 use super::gather::Gathered;
 use super::placement::{self, Amount, Candidate, Labels, Place, Resident};
 use super::power::exists;
 use crate::host::MachineState;
+use crate::types::quantity::human_bytes;
 use crate::types::{VirtualMachine, VirtualMachineClass};
 
 /// What a start would find. Looks at every machine on the node, so it is asked only for those that are about to start.
@@ -45,6 +46,23 @@ pub fn verdict(vm: &VirtualMachine, class: Option<&VirtualMachineClass>, ctx: &C
         obstacle: placement::obstacle(&candidate, &place),
         unmet: placement::unmet_preferences(&candidate, &place),
     }
+}
+
+/// Why a running machine cannot have a second QEMU beside the first, as a migration needs for a while.
+pub fn no_room_to_move(vm: &VirtualMachine, ctx: &Context) -> Option<String> {
+    let facts = ctx.host.node();
+    let running = note_spec(&ctx.host.observe(&machine_id(vm))).unwrap_or_else(|| vm.spec.clone());
+    let again = Amount::of(&running, node::is_emulated(&facts)).memory;
+    let used = residents(vm, ctx).iter().fold(again, |sum, r| sum.saturating_add(r.has.memory));
+    let free = node::allocatable(&facts, &ctx.options.capacity).memory.saturating_sub(used);
+    (again > free).then(|| {
+        format!(
+            "Insufficient memory: for a while a migration needs the machine's memory twice, {} more with QEMU's own \
+             part, and {} are free. Stop other machines, or restart this one instead.",
+            human_bytes(again),
+            human_bytes(free)
+        )
+    })
 }
 
 fn labels_of(namespace: &str, ctx: &Context) -> Labels {

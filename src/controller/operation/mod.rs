@@ -13,6 +13,7 @@ use super::cache::{Watched, namespace};
 use super::devices::machine_id;
 use super::graph::{Key, Kind};
 use super::machine::power::{Ask, Request};
+use super::machine::surroundings::no_room_to_move;
 use super::write::finalizers;
 use super::{Context, Error};
 use crate::types::condition::{self, Status};
@@ -26,6 +27,8 @@ pub mod migration;
 pub mod plan;
 pub mod recreate;
 pub mod restore;
+#[cfg(test)]
+mod rules_tests;
 
 use migration::{Course, is_migration};
 use plan::{Progress, Refusal, applicable, progress, reason, supersedes};
@@ -146,6 +149,9 @@ async fn begin(
         }
         if let Some(why) = &observation.not_migratable {
             let message = format!("The machine is not migratable: {why}.");
+            return fail(&op, Refusal { reason: reason::FAILED, message }, ctx).await;
+        }
+        if let Some(message) = no_room_to_move(&vm, ctx) {
             return fail(&op, Refusal { reason: reason::FAILED, message }, ctx).await;
         }
     }

@@ -145,3 +145,80 @@ fn ids_stay_distinct_and_short() {
     assert_ne!(qemu_id("vd,a"), qemu_id("vd=a"));
     assert!(node_names(long, 3).iter().all(|name| name.len() <= 31));
 }
+
+/// upstream.md 8.4, row by row: what a setting puts on the command line and what it keeps off.
+#[test]
+fn guest_hardware_by_setting() {
+    let with = |os_type, paravirtualization, firmware| {
+        let mut spec = MachineSpec { os_type, paravirtualization, firmware, seed: None, ..machine() };
+        spec.devices[1] = BlockDevice { cdrom: true, ..spec.devices[1].clone() };
+        spec
+    };
+    let (generic, windows, legacy) = (OsType::Generic, OsType::Windows, OsType::Legacy);
+    let scsi = ["\"scsi-hd\"", "\"scsi-cd\"", "virtio-scsi-pci", "virtio-net-pci"];
+    for (name, spec, accelerator, has, lacks) in [
+        (
+            "Generic",
+            with(generic, true, Firmware::Bios),
+            Accelerator::Tcg,
+            vec!["pc-q35-"],
+            vec!["hv-", "pflash", "smm=on"],
+        ),
+        (
+            "Windows",
+            with(windows, true, Firmware::Bios),
+            Accelerator::Kvm,
+            vec!["pc-q35-", "hv-relaxed", "hv-ipi"],
+            vec![],
+        ),
+        ("Windows, emulated", with(windows, true, Firmware::Bios), Accelerator::Tcg, vec!["pc-q35-"], vec!["hv-"]),
+        ("Legacy", with(legacy, true, Firmware::Bios), Accelerator::Tcg, vec!["pc-i440fx-"], vec!["pcie.0"]),
+        (
+            "paravirtualization",
+            with(generic, true, Firmware::Bios),
+            Accelerator::Tcg,
+            scsi.to_vec(),
+            vec!["e1000", "ide-hd"],
+        ),
+        (
+            "none",
+            with(generic, false, Firmware::Bios),
+            Accelerator::Tcg,
+            vec!["\"ide-hd\"", "\"ide-cd\"", "e1000"],
+            vec!["virtio-scsi", "virtio-net"],
+        ),
+        (
+            "Legacy with it",
+            with(legacy, true, Firmware::Bios),
+            Accelerator::Tcg,
+            vec!["virtio-blk-pci", "\"ide-cd\"", "virtio-net-pci"],
+            vec!["virtio-scsi"],
+        ),
+        (
+            "Legacy without",
+            with(legacy, false, Firmware::Bios),
+            Accelerator::Tcg,
+            vec!["\"ide-hd\"", "rtl8139"],
+            vec!["virtio-blk", "virtio-net"],
+        ),
+        ("EFI", with(generic, true, Firmware::Efi), Accelerator::Tcg, vec!["pflash0=", "pflash1="], vec!["smm=on"]),
+        (
+            "EFIWithSecureBoot",
+            with(generic, true, Firmware::EfiSecureBoot),
+            Accelerator::Tcg,
+            vec!["pflash0=", "efi-vars.fd", "smm=on", "property=secure,value=on"],
+            vec![],
+        ),
+    ] {
+        let argv = render(&spec, accelerator).unwrap();
+        let always = ["usb-tablet", "-vnc ", "-serial chardev:serial0", "org.qemu.guest_agent.0", "reboot=shutdown"];
+        for part in always.iter().chain(&has) {
+            assert!(argv.contains(part), "{name} has no {part}:\n{argv}");
+        }
+        for part in lacks {
+            assert!(!argv.contains(part), "{name} has {part}:\n{argv}");
+        }
+        // Errors of a disk are told to the guest; it is not paused.
+        assert!(argv.contains("\"werror\":\"report\""), "{name}:\n{argv}");
+    }
+}

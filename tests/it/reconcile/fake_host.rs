@@ -26,6 +26,7 @@ struct Inner {
     hold_snapshots: bool,
     hold_copies: bool,
     deaf_guests: bool,
+    stubborn: bool,
 }
 
 /// See the module.
@@ -96,6 +97,20 @@ impl FakeHost {
     /// What was last asked for under this id.
     pub fn request(&self, id: &VolumeId) -> VolumeRequest {
         self.inner.lock().requests[id].clone()
+    }
+
+    /// The instance cannot be migrated from now on.
+    pub fn pin(&self, uid: &str, why: &str) {
+        let id = MachineId(uid.into());
+        if let Some(m) = self.inner.lock().machines.get_mut(&id) {
+            m.not_migratable = Some(why.into());
+        }
+        self.announce(HostEvent::Machine(id));
+    }
+
+    /// Devices are not let go and migrations do not begin, or do so again.
+    pub fn stubborn(&self, yes: bool) {
+        self.inner.lock().stubborn = yes;
     }
 
     /// A volume's state changes.
@@ -213,8 +228,10 @@ impl Host for FakeHost {
                 m.devices.clear();
             }
             Step::Attach(d) => m.devices.push(AttachedDevice { id: d.id, volume: d.volume, hotplugged: true }),
+            Step::Detach { .. } if inner.stubborn => {}
             Step::Detach { id } => m.devices.retain(|d| d.id != id),
             Step::Note(note) => m.note = Some(note),
+            Step::Migrate { .. } if inner.stubborn => {}
             Step::Migrate { .. } => m.migration = Some(migration(&m, at)),
             Step::CancelMigration => {
                 m.last_migration = m.migration.take().map(|going| going.ended(MigrationOutcome::Cancelled));

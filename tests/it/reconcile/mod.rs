@@ -1,6 +1,8 @@
 //! Manifests to host steps and status: the real server in memory, the real controllers, a fake host.
 
+mod addresses;
 mod cloning;
+mod conditions;
 mod fake_host;
 mod full_disk;
 mod mac;

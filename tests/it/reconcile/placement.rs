@@ -61,6 +61,18 @@ async fn promised_processors_are_counted_and_a_smaller_promise_fits() {
     assert_eq!(b["status"]["resources"]["cpu"]["requestedCores"], "1");
 }
 
+/// For a while a migration needs the machine's memory twice.
+#[tokio::test]
+async fn a_migration_needs_room_for_a_second_qemu() {
+    let w = World::new().await;
+    w.running("vm", json!({"memory": {"size": "5Gi"}})).await;
+    w.operation("move", "Migrate", "vm", None).await;
+    let op = w.phase("vmop", "move", "Failed").await;
+    assert_eq!(condition(&op, "Completed").1, "OperationFailed");
+    assert!(condition(&op, "Completed").2.contains("needs the machine's memory twice"), "{op:#}");
+    assert_eq!(w.host.steps(), ["start"]);
+}
+
 /// Machines that want the last room at the same moment: exactly as many start as fit.
 #[tokio::test]
 async fn no_room_is_given_twice() {

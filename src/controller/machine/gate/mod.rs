@@ -206,4 +206,4 @@ pub fn quiet(phase: MachinePhase) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

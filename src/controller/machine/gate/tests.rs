@@ -7,7 +7,8 @@ use super::*;
 use crate::host::{MachineId, Observation, Seed, VolumeId, VolumeInfo, VolumeKind};
 use crate::types::{BlockDeviceRef, VirtualMachineClass};
 
-fn device(name: &str) -> DeviceFact {
+/// A disk that is ready.
+pub fn device(name: &str) -> DeviceFact {
     let reference: BlockDeviceRef = serde_json::from_value(json!({"kind": "VirtualDisk", "name": name})).unwrap();
     DeviceFact {
         reference,
@@ -30,7 +31,8 @@ fn class_object(phase: &str) -> Option<Arc<VirtualMachineClass>> {
     Some(Arc::new(serde_json::from_value(class).unwrap()))
 }
 
-fn gathered() -> Gathered {
+/// A machine with one disk that lacks nothing and has no instance.
+pub fn gathered() -> Gathered {
     let vm = json!({
         "apiVersion": "virtualization.deckhouse.io/v1alpha2", "kind": "VirtualMachine",
         "metadata": {"name": "vm", "namespace": "ns", "uid": "u"},
@@ -143,6 +145,12 @@ fn what_closes_the_gate() {
             "no Secret",
         ),
         (
+            Gathered { class: None, sizing_problem: None, ..gathered() },
+            "VirtualMachineClassReady",
+            "VirtualMachineClassNotReady",
+            "Name an existing class",
+        ),
+        (
             Gathered { sizing_problem: Some(named("too many cores")), ..gathered() },
             "SizingPolicyMatched",
             "SizingPolicyNotMatched",
@@ -156,6 +164,47 @@ fn what_closes_the_gate() {
         assert_eq!((blocker.type_, blocker.reason, blocker.status), (type_, reason, Status::False));
         assert!(blocker.message.contains(words), "{}", blocker.message);
     }
+}
+
+/// upstream.md 4.2: SizingPolicyMatched, shown only when it fails, beside VirtualMachineClassReady.
+#[test]
+fn sizing_policies_that_cannot_be_looked_at() {
+    let mut going = class_object("Ready").unwrap().as_ref().clone();
+    going.metadata.deletion_timestamp =
+        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
+    for (class, reason) in [
+        (None, Some("VirtualMachineClassNotFound")),
+        (Some(Arc::new(going)), Some("VirtualMachineClassTerminating")),
+        (class_object("Ready"), None),
+    ] {
+        let checks = checks(&Gathered { class, ..gathered() });
+        let sizing = checks.iter().find(|c| c.type_ == "SizingPolicyMatched");
+        assert_eq!(sizing.map(|c| c.reason), reason);
+        assert_eq!(is_open(&checks), reason.is_none());
+    }
+}
+
+/// Each check that passes, with its reason.
+#[test]
+fn what_a_machine_shows_that_lacks_nothing() {
+    let seed = Seed::Sysprep(vec![]);
+    let g = Gathered { provisioning: ProvisionFact::Ready { seed: seed.clone(), warning: None }, ..gathered() };
+    let shown: Vec<(&str, &str)> = checks(&g).iter().map(|c| (c.type_, c.reason)).collect();
+    assert_eq!(
+        shown,
+        [
+            ("VirtualMachineIPAddressReady", "VirtualMachineIPAddressReady"),
+            ("VirtualMachineClassReady", "VirtualMachineClassReady"),
+            ("BlockDevicesReady", "BlockDevicesReady"),
+            ("ProvisioningReady", "ProvisioningReady"),
+        ]
+    );
+    let g = Gathered { provisioning: ProvisionFact::Ready { seed, warning: Some("odd".into()) }, ..gathered() };
+    let last = checks(&g).pop().unwrap();
+    assert_eq!(
+        (last.reason, last.status, last.message.as_str()),
+        ("ProvisioningReadyWithWarnings", Status::True, "odd")
+    );
 }
 
 #[test]

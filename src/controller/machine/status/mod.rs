@@ -371,3 +371,6 @@ fn migratable(f: &Facts<'_>) -> (Status, &'static str, String) {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests;
