@@ -11,7 +11,7 @@ use super::object::{self, Object};
 use super::prepare;
 use super::request::{Part, WriteOptions};
 use super::status::{Cause, Failure};
-use super::write::{ATTEMPTS, Call, Owners, note_fields};
+use super::write::{ATTEMPTS, Call, Owners};
 use crate::types::schema::Schema;
 
 impl Call<'_> {
@@ -124,7 +124,7 @@ impl Call<'_> {
         // Nobody shall own what is not stored.
         let mut value = Value::Object(body);
         let unknown = Schema::of(kind).prune(&mut value);
-        note_fields(kind, options.validation, admission::unknown_fields(&unknown), warnings)?;
+        admission::note_unknown(kind, options.validation, &unknown, warnings)?;
         Ok(map(value))
     }
 }

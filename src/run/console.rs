@@ -11,6 +11,7 @@ use crate::cli::{ConsoleArgs, target};
 use crate::client::{ConsoleError, ConsoleStream, Engine, StreamEnd};
 
 use super::failure::{Failure, code};
+use super::signals::Signals;
 use super::terminal::{AltScreen, RawMode, reset_sequence, without_queries};
 use super::{Context, out};
 
@@ -243,26 +244,6 @@ fn split_at_leave(input: &[u8]) -> (&[u8], bool) {
     match input.iter().position(|b| *b == LEAVE) {
         Some(at) => (&input[..at], true),
         None => (input, false),
-    }
-}
-
-/// SIGTERM and SIGHUP: the terminal must be restored before the end.
-struct Signals {
-    term: tokio::signal::unix::Signal,
-    hup: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { term: signal(SignalKind::terminate())?, hup: signal(SignalKind::hangup())? })
-    }
-
-    async fn recv(&mut self) {
-        tokio::select! {
-            _ = self.term.recv() => {}
-            _ = self.hup.recv() => {}
-        }
     }
 }
 

@@ -15,7 +15,8 @@ use crate::cli::PortForwardArgs;
 use crate::cli::target::{self, Forward};
 use crate::client::{ConsoleError, Session};
 
-use super::failure::Failure;
+use super::failure::{Failure, code};
+use super::signals::Signals;
 use super::{Context, out};
 
 /// How long the way back of a UDP peer is kept without a datagram in either direction, as routers do it.
@@ -26,6 +27,15 @@ const QUEUE: usize = 256;
 
 /// Runs `port-forward`.
 pub async fn run(context: &Context, args: PortForwardArgs) -> Result<(), Failure> {
+    // ssh ends its proxy by a hang-up: a tunnel to another host must go with it.
+    let mut stop = Signals::new()?;
+    tokio::select! {
+        done = forward(context, args) => done,
+        () = stop.recv() => Err(Failure::quiet(code::INTERRUPTED)),
+    }
+}
+
+async fn forward(context: &Context, args: PortForwardArgs) -> Result<(), Failure> {
     let machine = target::machine(&args.machine).map_err(Failure::usage)?;
     let namespace = machine.namespace.unwrap_or_else(|| context.default_namespace().to_owned());
     let ports: Vec<Forward> =
@@ -114,10 +124,11 @@ impl Way {
         let way = std::sync::Arc::new(self);
         loop {
             match listener.accept().await {
-                Ok((stream, peer)) => {
+                Ok((mut stream, peer)) => {
                     let way = std::sync::Arc::clone(&way);
                     tokio::spawn(async move {
-                        if let Err(e) = way.connect(stream).await {
+                        // The reason is told before the connection ends.
+                        if let Err(e) = way.connect(&mut stream).await {
                             out::note(&format!("vmdeck: connection from {peer}: {e}"));
                         }
                     });
@@ -130,10 +141,10 @@ impl Way {
         }
     }
 
-    async fn connect(&self, mut near: TcpStream) -> Result<(), ConsoleError> {
+    async fn connect(&self, near: &mut TcpStream) -> Result<(), ConsoleError> {
         let mut far = self.session.port_forward(&self.namespace, &self.name, self.port.remote).await?;
         // However it ends, both sides notice.
-        let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+        let _ = tokio::io::copy_bidirectional(near, &mut far).await;
         Ok(())
     }
 

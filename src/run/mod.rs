@@ -27,6 +27,7 @@ mod patch;
 mod power;
 mod print;
 mod resolve;
+mod signals;
 mod ssh;
 mod terminal;
 mod upload;

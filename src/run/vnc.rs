@@ -23,8 +23,8 @@ pub async fn run(context: &Context, args: VncArgs) -> Result<(), Failure> {
     // Only a proxy may listen elsewhere than here: a screen has no password.
     let ip: IpAddr = if args.proxy_only { args.address } else { std::net::Ipv4Addr::LOCALHOST.into() };
     let address = SocketAddr::new(ip, args.port);
-    // A machine that cannot be seen is told before a viewer opens.
     super::holder::consider(context, &namespace, &machine.name, "vnc", args.force).await?;
+    // A machine that cannot be seen is told before a viewer opens.
     let mut far = context.session.vnc(&namespace, &machine.name).await?;
     let listener = TcpListener::bind(address).await.map_err(|e| cannot_listen(address, &e))?;
     let port = listener.local_addr()?.port();

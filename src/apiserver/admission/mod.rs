@@ -11,7 +11,7 @@ pub(super) mod tests;
 use serde_json::Value;
 
 use super::object::{self, Object};
-use super::request::WriteOptions;
+use super::request::{FieldValidation, WriteOptions};
 use super::status::{Cause, Failure};
 use super::write::note_fields;
 use crate::store::Store;
@@ -26,17 +26,28 @@ impl From<FieldError> for Cause {
     }
 }
 
-/// Sentences about unknown fields. One of them is a spelling that the user guide has in one place.
-pub fn unknown_fields(paths: &[String]) -> Vec<String> {
-    paths
-        .iter()
-        .map(|path| match path.as_str() {
-            "spec.virtualMachineIPAdressName" => {
-                format!("unknown field {path:?} (the field is called virtualMachineIPAddressName, with two d)")
-            }
-            _ => format!("unknown field {path:?}"),
-        })
-        .collect()
+/// A spelling that the user guide has in one place. It is told even to those who want to be refused: the guide's
+/// manifest has to apply as it is printed.
+const OF_THE_GUIDE: &str = "spec.virtualMachineIPAdressName";
+
+/// Refuses unknown fields, warns of them, or is silent.
+///
+/// # Errors
+/// 400 with `Strict`, but for [`OF_THE_GUIDE`].
+pub fn note_unknown(
+    kind: &KindInfo,
+    validation: FieldValidation,
+    paths: &[String],
+    warnings: &mut Vec<String>,
+) -> Result<(), Failure> {
+    let (guides, others): (Vec<&String>, Vec<&String>) = paths.iter().partition(|path| *path == OF_THE_GUIDE);
+    if validation != FieldValidation::Ignore {
+        warnings.extend(guides.iter().map(|path| {
+            format!("unknown field {path:?} is left out (the field is called virtualMachineIPAddressName, with two d)")
+        }));
+    }
+    let told = others.iter().map(|path| format!("unknown field {path:?}")).collect();
+    note_fields(kind, validation, told, warnings)
 }
 
 /// The rest of the world, from the store.
@@ -111,7 +122,7 @@ pub fn conform(
     if let Value::Object(conforming) = value {
         *object = conforming;
     }
-    note_fields(kind, options.validation, unknown_fields(&unknown), warnings)?;
+    note_unknown(kind, options.validation, &unknown, warnings)?;
     if errors.is_empty() {
         return Ok(());
     }

@@ -610,8 +610,7 @@ d8 k delete vm linux-vm >&2; d8 k get vmip",
              linux-vm-custom-ip  10.66.20.77  Bound  -  AGE",
         ),
     ),
-    // The guide's spelling: the warning names the right one. A client that checks strictly is refused with the same
-    // words; then the right one is used.
+    // The guide's spelling: the warning names the right one, also to a client that checks strictly; then that is used.
     step(
         "address-8",
         r#"name=$(sed 's|.*/||' kept)
@@ -629,8 +628,7 @@ spec:
   $1: $name
 EOF
 }
-body virtualMachineIPAdressName | vmdeck apply --validate=warn -f -
-body virtualMachineIPAdressName | d8 k apply -f - && exit 1
+body virtualMachineIPAdressName | vmdeck apply --validate=strict -f -
 body virtualMachineIPAddressName | d8 k apply -f -
 vmdeck wait vm again --for "jsonpath={.status.ipAddress}=$(cat address)""#,
         Like(&[

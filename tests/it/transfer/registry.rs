@@ -62,7 +62,9 @@ async fn container_disks_of_every_kind_are_pulled() {
     let digest_of_tagged = registry.push("team/plain", "v1", &[disk_layer("qcow2")]);
     registry.push("raw", "latest", &[tar(&[("disk/image.raw", &raw_content())])]);
     registry.push("zstd", "latest", &[packed("zstd", &tar(&[("disk/d.vmdk", &image_of("vmdk", &raw_content()))]))]);
-    registry.push("below", "latest", &[disk_layer("vdi"), other.clone()]);
+    // Made once: each vdi has an identity of its own.
+    let below = disk_layer("vdi");
+    registry.push("below", "latest", &[below.clone(), other.clone()]);
     registry.push("xz-inside", "latest", &[tar(&[("disk/image.qcow2.xz", &packed("xz", &qcow2))])]);
     registry.push("blob", "latest", &[qcow2.clone()]);
     registry.push("packed-blob", "latest", &[packed("gzip", &qcow2)]);
@@ -71,7 +73,7 @@ async fn container_disks_of_every_kind_are_pulled() {
         outcome.unwrap_or_else(|e| panic!("{name}: {e:?}"));
     }
     Asks::of(&registry.name(&format!("team/plain@{digest_of_tagged}"))).pull(&world).await.unwrap();
-    let lowest = digest(&disk_layer("vdi"));
+    let lowest = digest(&below);
     assert_eq!(registry.server.count(&lowest), 1);
 
     registry.push("nothing", "latest", &[other]);
