@@ -89,6 +89,7 @@ pub use audit::Audit;
 pub use serve::serve_unix;
 pub use tls::{Authority, Tls, serve_tls};
 pub use tokens::Tokens;
+pub use upload::{UploadError, UploadPart, UploadSink};
 
 /// Largest request body.
 const MAX_BODY: usize = 3 << 20;
@@ -461,46 +462,4 @@ pub trait StreamDialer: Send + Sync + 'static {
 
     /// Thaws them.
     fn unfreeze(&self, uid: &str) -> BoxFuture<'_, Result<(), StreamError>>;
-}
-
-/// Why an upload was refused or failed; the text is shown to the user.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum UploadError {
-    /// No image waits for this token.
-    #[error("no image or disk waits for this upload")]
-    UnknownToken,
-    /// Another one is under way.
-    #[error("another upload for it is under way")]
-    Busy,
-    /// It goes on at another place than where the one before stopped.
-    #[error("{received} bytes are here: send what follows them, or all of it")]
-    Elsewhere {
-        /// Bytes that are here.
-        received: u64,
-    },
-    /// The content was refused (checksum, format, size).
-    #[error("{0}")]
-    Refused(String),
-    /// It could not be stored.
-    #[error("{0}")]
-    Failed(String),
-}
-
-/// The body of an upload, or of the rest of one.
-pub struct UploadPart {
-    /// Bytes of the content before it.
-    pub offset: u64,
-    /// Length of the whole content, if known.
-    pub total: Option<u64>,
-    /// The bytes.
-    pub body: Box<dyn tokio::io::AsyncRead + Send + Unpin>,
-}
-
-/// Takes the body of `PUT /upload/{token}`.
-pub trait UploadSink: Send + Sync + 'static {
-    /// Stores the body; returns when it is complete and checked.
-    fn receive(&self, token: &str, part: UploadPart) -> BoxFuture<'_, Result<(), UploadError>>;
-
-    /// Bytes that have come under the token.
-    fn received(&self, token: &str) -> Result<u64, UploadError>;
 }

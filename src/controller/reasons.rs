@@ -76,8 +76,5 @@ pub const OF_SNAPSHOTS: &[Row] = &[
 
 /// A reason that is about to be set has its row.
 pub(super) fn check(table: &[Row], type_: &str, reason: &str) {
-    debug_assert!(
-        table.iter().any(|row| *row == (type_, reason)),
-        "the condition {type_} has no reason {reason} in the table"
-    );
+    debug_assert!(table.contains(&(type_, reason)), "the condition {type_} has no reason {reason} in the table");
 }

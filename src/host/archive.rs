@@ -80,6 +80,11 @@ impl<R: Source> Archive<R> {
         Self { source, position: 0, rest: 0, padding: 0 }
     }
 
+    /// Reads what stands behind the last entry: a source that is packed proves there that all of it came.
+    pub(super) fn finish(mut self) -> io::Result<()> {
+        io::copy(&mut self.source, &mut io::sink()).map(drop)
+    }
+
     /// The next entry; its content can be read until the one after is asked for.
     pub(super) fn next(&mut self) -> io::Result<Option<Entry>> {
         let (mut long_path, mut long_size) = (None, None);

@@ -78,7 +78,7 @@ impl Job<'_> {
 
     /// Makes the volume from a complete file: an image, perhaps packed, perhaps in a container image.
     pub(super) async fn import(&self, incoming: PathBuf) -> Result<Content, Failure> {
-        self.report.working(Some(TRANSFER), None);
+        self.report.begins(TRANSFER);
         let (mut content, mut start, mut length) = self.unpacked(incoming, "content").await?;
         if is_archive(&start) {
             let found = self.dir.join("found");

@@ -217,12 +217,14 @@ fn a_console_is_one_stream_over_a_new_daemon() {
         let mut wrong = Vec::new();
         for n in 1..=4000 {
             let count = all.matches(&format!("line={n}=")).count();
-            // QEMU may repeat or lose a character in its own log when its client goes.
-            if count != 1 && n > 200 {
+            if count != 1 {
                 wrong.push((n, count));
             }
         }
-        assert!(wrong.is_empty(), "{wrong:?}");
+        // QEMU may repeat or lose in its own log what stood in the port's queue (16 bytes) when its client went: that is
+        // one place of at most two lines, wherever the first daemon ended.
+        let one_place = wrong.windows(2).all(|pair| pair[1].0 == pair[0].0 + 1);
+        assert!(wrong.len() <= 2 && one_place && wrong.iter().all(|(_, count)| *count <= 2), "{wrong:?}");
         host.submit(&id, Step::Kill).unwrap();
         ended(&host, &id).await;
     });

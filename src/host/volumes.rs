@@ -453,6 +453,12 @@ impl Report {
         self.volumes.announce(&self.id);
     }
 
+    /// Shows that another part of the work begins, however soon after the last time.
+    pub(super) fn begins(&self, progress: u8) {
+        *self.last.lock() = None;
+        self.working(Some(progress), None);
+    }
+
     /// Shows progress.
     pub(super) fn working(&self, progress: Option<u8>, bytes_per_second: Option<Speed>) {
         {

@@ -92,6 +92,7 @@ impl Search {
                 found = Some(name.to_owned());
             }
         }
+        archive.finish().map_err(|error| damaged(&error))?;
         // They are about lower layers, wherever they stand in this one.
         self.deleted.extend(deleted);
         Ok(if found.is_some() { Outcome::Found } else { Outcome::Nothing })

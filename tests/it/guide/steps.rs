@@ -449,7 +449,7 @@ vmdeck wait vm on-ssd --for 'jsonpath={.status.phase}=Running' >&2 && d8 k get v
             server: database
         topologyKey: \"kubernetes.io/hostname\""
             ),
-            "vmdeck wait vm apart --for 'jsonpath={.status.phase}=Pending' >&2\n",
+            "vmdeck wait vm apart --for 'jsonpath={.status.conditions[?(@.type==\"Running\")].reason}=PodNotStarted' >&2\n",
             "d8 k get vm apart -o jsonpath='{.status.phase}: {.status.conditions[?(@.status==\"False\")].message}'"
         ),
         Like(&["Pending: ", "(?i)anti-?affinity"]),
@@ -534,9 +534,10 @@ kill $watch",
     ),
     step(
         "migrate-a",
-        r#"d8 v migrate linux-vm --wait && d8 v ssh cloud@linux-vm --local-ssh --command "nproc""#,
+        r#"boot() { d8 v ssh cloud@linux-vm --local-ssh --command "cat /proc/sys/kernel/random/boot_id"; }
+boot > boot-id && d8 v migrate linux-vm --wait && boot | diff boot-id - && echo same"#,
         Page(
-            "VirtualMachine \"default/linux-vm\" migrated. VirtualMachineOperation \"default/linux-vm-HASH\" completed.\n1",
+            "VirtualMachine \"default/linux-vm\" migrated. VirtualMachineOperation \"default/linux-vm-HASH\" completed.\nsame",
         ),
     ),
     // --- addresses ---

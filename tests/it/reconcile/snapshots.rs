@@ -215,8 +215,14 @@ async fn a_machine_is_taken_with_all_its_disks_at_one_moment() {
     let vmip = &w.list("vmip").await[0];
     assert_eq!(vmip["spec"], json!({"type": "Static", "staticIP": "10.66.10.1"}));
     let events = w.events("vm").await;
-    for word in ["Started", "Frozen", "InProgress", "Thawed", "Completed"] {
-        assert!(events.contains(&format!("VirtualMachineSnapshotting{word}")), "{word}: {events:?}");
+    for reason in [
+        "VirtualMachineSnapshottingStarted",
+        "VirtualMachineSnapshottingFrozen",
+        "VirtualMachineSnapshottingInProgress",
+        "VirtualMachineSnapshottingThawed",
+        "VirtualMachineSnapshottingCompleted",
+    ] {
+        assert!(events.contains(&reason.to_owned()), "{reason}: {events:?}");
     }
 
     // A lost part makes the whole useless; with the whole its parts go.
@@ -269,6 +275,7 @@ async fn what_the_host_cannot_take_fails_and_the_guest_is_thawed() {
     let (_, reason, message) = condition(&s, "VirtualMachineSnapshotReady");
     assert_eq!(reason, "VirtualMachineSnapshotFailed");
     assert!(message.contains("no room"), "{message}");
+    assert!(w.events("vm").await.contains(&"VirtualMachineSnapshottingFailed".to_owned()));
     assert_eq!(w.host.steps().last().unwrap(), "thaw");
     let part = &s["status"]["virtualDiskSnapshotNames"][0];
     let part = w.phase("vds", part.as_str().unwrap(), "Failed").await;
