@@ -30,7 +30,9 @@ const FIRST_BOOT: &[Step] = &[
     step("create-b", "settled linux-vm", Like(&[])),
     step(
         "agent",
-        "d8 k get vm linux-vm -o jsonpath='{.status.guestOSInfo.id} {.status.guestOSInfo.versionId} {.status.conditions[?(@.type==\"AgentReady\")].status}'",
+        // The agent answers first, and then tells its system.
+        "vmdeck wait vm linux-vm --for 'jsonpath={.status.guestOSInfo.id}=debian' --timeout 60s >&2\n\
+         d8 k get vm linux-vm -o jsonpath='{.status.guestOSInfo.id} {.status.guestOSInfo.versionId} {.status.conditions[?(@.type==\"AgentReady\")].status}'",
         Text("debian 12 True"),
     ),
 ];
@@ -125,6 +127,13 @@ d8 k get vm linux-vm -o wide",
 
 /// After the restart.
 const SECOND_BOOT: &[Step] = &[
+    // The agent is up before the ssh server.
+    step(
+        "ssh-again",
+        r#"SECONDS=0; until d8 v ssh cloud@linux-vm --local-ssh --command "echo up" 2> last; do
+[ $SECONDS -lt "$PATIENCE" ] || { cat last >&2; exit 1; }; done"#,
+        Text("up\n"),
+    ),
     step("nproc-2", r#"d8 v ssh cloud@linux-vm --local-ssh --command "nproc""#, Text("2\n")),
     // The same instance: its host key is the same, and modules that run once for each have not run again.
     step(

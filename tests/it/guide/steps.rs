@@ -376,7 +376,7 @@ for name in by-cloud-init by-sysprep; do settled $name; done >&2",
         "place-1",
         concat!(
             blank_machine!("on-ssd", "", "  nodeSelector:\n    disktype: ssd"),
-            "vmdeck wait vm on-ssd --for 'jsonpath={.status.phase}=Pending' >&2\n",
+            "vmdeck wait vm on-ssd --for 'jsonpath={.status.conditions[?(@.type==\"Running\")].reason}=PodNotStarted' >&2\n",
             "d8 k get vm on-ssd -o jsonpath='{.status.phase}: {.status.conditions[?(@.status==\"False\")].message}'"
         ),
         Like(&["Pending: ", "disktype"]),
