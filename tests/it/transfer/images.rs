@@ -69,7 +69,7 @@ async fn an_upload_that_broke_off_goes_on_or_begins_anew() {
 async fn container_images_in_a_file_are_taken() {
     let Some(world) = World::new().await else { return };
     let layer = packed("gzip", &tar(&[("disk/image.qcow2", &image_of("qcow2", &raw_content()))]));
-    let image = manifest(&[layer.clone()]);
+    let image = manifest(std::slice::from_ref(&layer));
     let index = json!({"schemaVersion": 2, "manifests": [descriptor(&image)]}).to_string();
     let blob = |content: &[u8]| format!("blobs/{}", digest(content).replace(':', "/"));
     let (image_at, layer_at) = (blob(&image), blob(&layer));

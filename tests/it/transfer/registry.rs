@@ -66,7 +66,7 @@ async fn container_disks_of_every_kind_are_pulled() {
     let below = disk_layer("vdi");
     registry.push("below", "latest", &[below.clone(), other.clone()]);
     registry.push("xz-inside", "latest", &[tar(&[("disk/image.qcow2.xz", &packed("xz", &qcow2))])]);
-    registry.push("blob", "latest", &[qcow2.clone()]);
+    registry.push("blob", "latest", std::slice::from_ref(&qcow2));
     registry.push("packed-blob", "latest", &[packed("gzip", &qcow2)]);
     for name in ["team/plain:v1", "raw", "zstd", "below", "xz-inside", "blob", "packed-blob:latest"] {
         let outcome = Asks::of(&registry.name(name)).pull(&world).await;
@@ -140,12 +140,12 @@ async fn what_is_not_there_or_not_what_it_says_is_refused() {
     let Some(world) = World::new().await else { return };
     let registry = Registry::start(Access::Anybody).await;
     let layer = disk_layer("qcow2");
-    registry.push("d", "latest", &[layer.clone()]);
+    registry.push("d", "latest", std::slice::from_ref(&layer));
     let told = words(Asks::of(&registry.name("d:v9")).pull(&world).await, VolumeFailure::Source);
     assert!(told.contains("no such image") && told.contains("d:v9"), "{told}");
 
     let other = format!("d@sha256:{}", "ab".repeat(32));
-    registry.put_manifest("d", &other[2..], &manifest(&[layer.clone()]));
+    registry.put_manifest("d", &other[2..], &manifest(std::slice::from_ref(&layer)));
     let told = words(Asks::of(&registry.name(&other)).pull(&world).await, VolumeFailure::Checksum);
     assert!(told.contains("sha256 checksum"), "{told}");
 
@@ -155,7 +155,7 @@ async fn what_is_not_there_or_not_what_it_says_is_refused() {
 
     // Longer than announced.
     let long = disk_layer("vdi");
-    let mut text: serde_json::Value = serde_json::from_slice(&manifest(&[long.clone()])).unwrap();
+    let mut text: serde_json::Value = serde_json::from_slice(&manifest(std::slice::from_ref(&long))).unwrap();
     text["layers"][0]["size"] = json!(100);
     registry.put_blob(&long);
     registry.put_manifest("long", "latest", text.to_string().as_bytes());
@@ -178,7 +178,7 @@ async fn a_pull_goes_on_where_it_broke_off_and_when_its_token_ends() {
     let Some(world) = World::new().await else { return };
     let registry = Registry::start(Access::Token).await;
     let layer = tar(&[("disk/image.qcow2", &image_of("qcow2", &raw_content()))]);
-    registry.push("d", "latest", &[layer.clone()]);
+    registry.push("d", "latest", std::slice::from_ref(&layer));
     let step = layer.len() / 4 + 1;
     registry.break_after(step);
     registry.token_uses(2);
