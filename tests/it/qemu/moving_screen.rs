@@ -54,6 +54,8 @@ fn a_screen_goes_on_and_keys_arrive() {
     all_show(&mut viewers, "changed after the move");
     // The guest must hear that the key was let go of, by a QEMU that never saw it go down.
     viewers[0].1.key(0x62, false);
+    // Two viewers have two ways to the guest: the order is ours only if one is waited for.
+    until_keys(&mut console, "30:1 30:0 48:1 48:0");
     viewers[1].1.key(0x63, true);
     viewers[1].1.key(0x63, false);
     until_keys(&mut console, "30:1 30:0 48:1 48:0 46:1 46:0");
