@@ -472,7 +472,17 @@ impl Report {
     }
 }
 
+/// Removes a directory with all in it. A thread that unpacks into it has been told to stop, but may be making its file
+/// in this very moment: then it is tried again for a second. Not for an async thread.
 fn remove(dir: &Path) -> io::Result<()> {
+    for _ in 0..50 {
+        match std::fs::remove_dir_all(dir) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            _ => break,
+        }
+    }
     match std::fs::remove_dir_all(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

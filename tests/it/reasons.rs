@@ -33,6 +33,7 @@ const UNREACHED: &[(&str, &str)] = &[
     ),
     ("CreateVirtualMachineInProgress", "passes too quickly with the fake host; the end of the operation is tested"),
     ("VirtualMachineSnapshotOperationFailed", "the event; the condition of a failed operation is tested"),
+    ("VirtualMachineSnapshottingFailed", "the event comes after the status; the condition is tested"),
     ("VirtualMachineSnapshottingPending", "the event of a snapshot that waits; its conditions are tested"),
 ];
 
