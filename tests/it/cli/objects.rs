@@ -75,7 +75,9 @@ fn apply_get_patch_label_edit_delete() {
 
     let patch = |json: &str| world.ok(&["patch", "vm", "linux-vm", "--type", "merge", "-p", json]);
     assert_eq!(patch(r#"{"spec":{"cpu":{"cores":2}}}"#), format!("{FULL} patched\n"));
-    assert_eq!(patch(r#"{"spec":{"cpu":{"cores":2}}}"#), format!("{FULL} patched (no change)\n"));
+    // The controller's own write of the status may come between: then the object has changed indeed.
+    let unchanged = format!("{FULL} patched (no change)\n");
+    assert!((0..20).any(|_| patch(r#"{"spec":{"cpu":{"cores":2}}}"#) == unchanged), "it never says so");
     assert_eq!(world.ok(&["label", "vm", "linux-vm", "tier=web"]), format!("{FULL} labeled\n"));
     fails(&world, &["label", "vm", "linux-vm", "tier=db"], 5, "--overwrite");
     assert!(world.ok(&["get", "vm", "-l", "tier=web"]).contains("linux-vm"));
