@@ -178,14 +178,13 @@ fn condition(old: &Value, now: Timestamp, type_: &str, yes: bool, reason: &str, 
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_machines_may_have() {
-        let facts = |memory_bytes: u64, cpus: u32| NodeFacts {
+    fn facts(accelerator: &str, problems: &[&str]) -> NodeFacts {
+        NodeFacts {
             name: "n".into(),
-            cpus,
-            memory_bytes,
-            accelerator: "tcg".into(),
-            accelerator_reason: String::new(),
+            cpus: 1,
+            memory_bytes: 0,
+            accelerator: accelerator.into(),
+            accelerator_reason: "because".into(),
             cpu: Default::default(),
             qemu_version: None,
             efi: false,
@@ -193,9 +192,14 @@ mod tests {
             kernel_version: String::new(),
             os_image: String::new(),
             architecture: "amd64".into(),
-            problems: vec![],
+            problems: problems.iter().map(|p| (*p).to_owned()).collect(),
             notes: vec![],
-        };
+        }
+    }
+
+    #[test]
+    fn what_machines_may_have() {
+        let facts = |memory_bytes, cpus| NodeFacts { memory_bytes, cpus, ..facts("tcg", &[]) };
         let capacity =
             |cpu_percent, memory_percent, reserved_memory| Capacity { cpu_percent, memory_percent, reserved_memory };
         for (facts, capacity, memory, milli_cpus) in [
@@ -215,22 +219,6 @@ mod tests {
 
     #[test]
     fn conditions_of_the_node() {
-        let facts = |accelerator: &str, problems: &[&str]| NodeFacts {
-            name: "n".into(),
-            cpus: 1,
-            memory_bytes: 0,
-            accelerator: accelerator.into(),
-            accelerator_reason: "because".into(),
-            cpu: Default::default(),
-            qemu_version: None,
-            efi: false,
-            secure_boot: false,
-            kernel_version: String::new(),
-            os_image: String::new(),
-            architecture: "amd64".into(),
-            problems: problems.iter().map(|p| (*p).to_owned()).collect(),
-            notes: vec![],
-        };
         let capacity = Capacity { cpu_percent: 100, memory_percent: 100, reserved_memory: 0 };
         for (facts, type_, yes, reason) in [
             (facts("kvm", &[]), "Ready", "True", "NodeReady"),

@@ -430,6 +430,9 @@ pub(super) struct Report {
     last: Mutex<Option<Instant>>,
 }
 
+/// How long the last writer into a deleted directory may take to let go of it.
+const REMOVAL: Duration = Duration::from_secs(1);
+
 /// Progress is told at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
@@ -472,20 +475,18 @@ impl Report {
     }
 }
 
-/// Removes a directory with all in it. A thread that unpacks into it has been told to stop, but may be making its file
-/// in this very moment: then it is tried again for a second. Not for an async thread.
+/// Removes a directory with all in it; fine if there is none. A thread that unpacks into it has been told to stop, but
+/// may be making its file in this very moment: then it is tried again for a second. Not for an async thread.
 fn remove(dir: &Path) -> io::Result<()> {
-    for _ in 0..50 {
+    let begun = Instant::now();
+    loop {
         match std::fs::remove_dir_all(dir) {
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-                std::thread::sleep(std::time::Duration::from_millis(20));
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && begun.elapsed() < REMOVAL => {
+                std::thread::sleep(REMOVAL / 50);
             }
-            _ => break,
+            done => return done,
         }
-    }
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 
